@@ -1,0 +1,1 @@
+"""hushword's streaming job: Beam, Kafka and the command line around `matcher`."""
