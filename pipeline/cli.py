@@ -1,0 +1,273 @@
+"""The command `hushword`. Heavy imports (Beam, Numba, audio) wait until a command needs them."""
+
+import inspect
+import json
+import logging
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+
+from pipeline.errors import FailedError, InputError
+from pipeline.options import ConfigError, Settings, load_settings
+
+EXIT_FAILED, EXIT_BAD_INPUT = 1, 2
+
+app = typer.Typer(
+    name="hushword",
+    help="Keeps voice assistants asleep when an advertisement, and not a person, says the wake word.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+config_app = typer.Typer(help="The settings and the cluster they point to.", no_args_is_help=True)
+topics_app = typer.Typer(help="The Kafka topics.", no_args_is_help=True)
+app.add_typer(config_app, name="config")
+app.add_typer(topics_app, name="topics")
+
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file with settings.", metavar="FILE")]
+RecordingFolder = Annotated[Path, typer.Argument(help="Folder with manifest.jsonl and audio/.", metavar="RECORDING")]
+Speed = Annotated[str, typer.Option(help="Times real time (1, 20 ...), or 'full' for as fast as can be.")]
+ShuffleMs = Annotated[int, typer.Option(min=0, help="Hold each record back by up to so many ms of capture time.")]
+Seed = Annotated[int, typer.Option(help="Of the cuts between chunks and of the disorder.")]
+Partitions = Annotated[int, typer.Option(min=1, max=1000, help="Partitions of the audio topic.")]
+
+
+def with_settings(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command one flag per field of Settings (those named, or all); they arrive as keyword arguments.
+
+    A flag's default is None, "not given", so that the environment and the file can speak; its help is the field's.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        signature = inspect.signature(command)
+        kept = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+        flags = []
+        for name in names or Settings.model_fields:
+            field = Settings.model_fields[name]
+            # Only a switch needs its type; all other values are Settings' business to parse, and to refuse.
+            kind = bool if field.annotation is bool else str
+            default = "" if field.default_factory else f" [default: {field.default}]"
+            option = typer.Option(help=f"{field.description}{default}", metavar=None if kind is bool else "VALUE")
+            flags.append(
+                inspect.Parameter(
+                    name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
+                )
+            )
+        command.__signature__ = signature.replace(parameters=[*kept, *flags])  # type: ignore[attr-defined]
+        command.__annotations__ = {p.name: p.annotation for p in [*kept, *flags]} | {"return": None}
+        return command
+
+    return decorate
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    *, show_version: Annotated[bool, typer.Option("--version", help="Say the version and stop.", is_eager=True)] = False
+) -> None:
+    if show_version:
+        try:
+            print(f"hushword {version('hushword')}")
+        except PackageNotFoundError:
+            print("hushword, run from its sources without being installed")
+        raise typer.Exit
+    # kafka-python reports every failed attempt to connect; what matters of it becomes our own sentence.
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)
+
+
+@app.command()
+@with_settings()
+def run(
+    beam_args: Annotated[
+        list[str] | None, typer.Argument(help="After --: options for Beam and its runner.", metavar="[-- BEAM OPTIONS]")
+    ] = None,
+    config: ConfigFile = None,
+    **flags: Any,
+) -> None:
+    """Run the streaming job until it is stopped."""
+    if beam_args and not beam_args[0].startswith("-"):
+        raise ConfigError(f"{beam_args[0]!r} is not an option: what is meant for Beam goes after --")
+    settings = load_settings(config, flags)
+    from pipeline.topics import check_cluster
+
+    check_cluster(settings)
+    logging.getLogger("kafka").setLevel(logging.WARNING)
+    from pipeline.job import run_job
+
+    run_job(settings, beam_args or [])
+
+
+@config_app.command("check")
+@with_settings()
+def config_check(config: ConfigFile = None, **flags: Any) -> None:
+    """Say what is wrong with the settings or the cluster before anything starts."""
+    settings = load_settings(config, flags)
+    from pipeline.topics import check_cluster
+
+    check_cluster(settings)
+    print(f"settings and topics at {settings.bootstrap_servers} are as the job needs them")
+
+
+@topics_app.command("create")
+@with_settings("bootstrap_servers", "audio_topic", "decisions_topic", "media_topic", "dead_letter_topic")
+def topics_create(
+    config: ConfigFile = None,
+    partitions: Partitions = 4,
+    replication_factor: Annotated[int, typer.Option(min=-1, help="Copies of each record; -1: the broker's.")] = -1,
+    **flags: Any,
+) -> None:
+    """Create the topics that do not exist yet, configured as the job needs them."""
+    settings = load_settings(config, flags)
+    from pipeline.topics import create_topics, topic_names
+
+    created = create_topics(settings.bootstrap_servers, settings, partitions, replication_factor)
+    for name in topic_names(settings).values():
+        print(f"{'created' if name in created else 'exists '}  {name}")
+
+
+@app.command()
+@with_settings("bootstrap_servers", "audio_topic")
+def replay(
+    recording: RecordingFolder,
+    config: ConfigFile = None,
+    speed: Speed = "1",
+    epoch: Annotated[
+        float | None, typer.Option(help="Unix time in s for the recording's zero.", show_default="now")
+    ] = None,
+    shuffle_ms: ShuffleMs = 0,
+    seed: Seed = 0,
+    **flags: Any,
+) -> None:
+    """Publish a recording as its devices would send it."""
+    times = _speed(speed)
+    settings = load_settings(config, flags)
+    from pipeline.progress import PhaseProgress
+    from pipeline.recording import Recording
+    from pipeline.replay import replay as publish
+    from pipeline.topics import check_cluster
+
+    loaded = Recording.load(recording)
+    check_cluster(settings, roles=["audio"])
+    with PhaseProgress(err) as progress:
+        summary = publish(
+            loaded,
+            settings.bootstrap_servers,
+            settings.audio_topic,
+            times,
+            epoch_s=epoch,
+            seed=seed,
+            shuffle_ms=shuffle_ms,
+            progress=lambda done: progress("replaying", done, len(loaded.requests)),
+        )
+    print(
+        f"{summary.requests} requests in {summary.chunks} chunks, {summary.audio_bytes / 1e6:.1f} MB of audio,"
+        f" in {summary.wall_s:.1f} s; the recording's zero is {summary.epoch_s:.6f}"
+    )
+
+
+@app.command()
+@with_settings("bootstrap_servers", "decisions_topic", "reorder_ms", "shadow")
+def evaluate(
+    recording: RecordingFolder,
+    config: ConfigFile = None,
+    run_job: Annotated[
+        bool, typer.Option("--run", help="Run the job over it first; without a broker given, one is started.")
+    ] = False,
+    speed: Speed = "20",
+    decisions: Annotated[
+        Path | None,
+        typer.Option(help="JSON lines: read from here, or with --run written to here.", metavar="FILE"),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON on standard output instead of tables.")] = False,
+    partitions: Partitions = 4,
+    shuffle_ms: ShuffleMs = 0,
+    seed: Seed = 0,
+    **flags: Any,
+) -> None:
+    """Hold decisions against a recording's truth: recall, false ignores, audio used, latency."""
+    times = _speed(speed)
+    settings = load_settings(config, flags)
+    from pipeline import decisions as lines
+    from pipeline.evaluate import require_labels, score
+    from pipeline.recording import Recording
+
+    loaded = Recording.load(recording)
+    require_labels(loaded)  # before minutes are spent on it
+    if run_job:
+        from pipeline.progress import PhaseProgress
+        from pipeline.trial import run_trial
+
+        given = "bootstrap_servers" in settings.model_fields_set
+        signal.signal(signal.SIGTERM, _terminated)  # a trial owns processes: it must get to stop them
+        with PhaseProgress(err) as progress:
+            trial = run_trial(
+                loaded,
+                settings,
+                settings.bootstrap_servers if given else None,
+                speed=times,
+                seed=seed,
+                shuffle_ms=shuffle_ms,
+                partitions=partitions,
+                progress=progress,
+            )
+        found = trial.decisions
+        if decisions is not None:
+            lines.write_file(decisions, found)
+        if trial.dead_letters:
+            err.print(f"{trial.dead_letters} records went to the dead letters")
+    elif decisions is not None:
+        found = lines.read_file(decisions)
+    else:
+        from pipeline.topics import check_cluster
+
+        check_cluster(settings, roles=["decisions"])
+        found = lines.read_topic(settings.bootstrap_servers, settings.decisions_topic)
+    report = score(loaded, found)
+    if as_json:
+        print(json.dumps(report.to_json(), indent=2))
+    else:
+        Console().print(report.table())
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line: exit code 0; 1 for a failed run; 2 for a bad setting or input; 130 after Ctrl-C."""
+    try:
+        app(args=argv, prog_name="hushword")
+    except InputError as error:
+        _fail(error, EXIT_BAD_INPUT)
+    except FailedError as error:
+        _fail(error, EXIT_FAILED)
+    sys.exit(0)
+
+
+def _fail(error: BaseException, code: int) -> NoReturn:
+    print(f"hushword: {error}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _terminated(_number: int, _frame: object) -> NoReturn:
+    sys.exit(128 + signal.SIGTERM)
+
+
+def _speed(text: str) -> float | None:
+    if text == "full":
+        return None
+    try:
+        speed = float(text)
+    except ValueError:
+        speed = 0.0
+    if not 0 < speed < float("inf"):
+        raise ConfigError(f"--speed {text} is neither a number over 0 nor 'full'")
+    return speed
+
+
+if __name__ == "__main__":
+    main()
