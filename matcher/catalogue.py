@@ -1,0 +1,141 @@
+"""Averages of media that was discovered before: bounded, and expiring by event time."""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from matcher.evidence import Calibration, Evidence, OwnNull, compare
+from matcher.fingerprint import MAX_WORDS
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Average:
+    """The bit-wise majority of one media event's fingerprints.
+
+    Attributes:
+        media_id: names the event; a function of the requests that founded it.
+        words: uint32 (n,), n <= MAX_WORDS.
+        votes: uint8 (n,), fingerprints that had the word.
+        households: that took part.
+        discovered_us: event time of the discovery.
+        valid_from_us: event time from which it decides.
+        valid_until_us: event time up to which it decides.
+        origin: the route's shard that discovered it.
+
+    """
+
+    media_id: str
+    words: npt.NDArray[np.uint32]
+    votes: npt.NDArray[np.uint8]
+    households: int
+    discovered_us: int
+    valid_from_us: int
+    valid_until_us: int
+    origin: str
+
+
+@dataclass
+class Catalogue:
+    """At most `capacity` averages; when it is full, the one whose validity ends first leaves."""
+
+    calibration: Calibration
+    capacity: int
+    version: int = 0
+    averages: dict[str, Average] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Start empty."""
+        self._words = np.zeros((0, MAX_WORDS), np.uint32)
+        self._lengths = np.zeros(0, np.int32)
+        self._shifts = np.zeros(0, np.float32)
+        self._from_us = np.zeros(0, np.int64)
+        self._until_us = np.zeros(0, np.int64)
+        self._rows: list[Average | None] = []
+        self._row_of: dict[str, int] = {}
+        self._free: list[int] = []
+
+    def put(self, average: Average) -> list[Average]:
+        """Add an average or replace the one of its name; gives those that had to leave for it."""
+        left = []
+        if average.media_id not in self._row_of:
+            while len(self.averages) >= self.capacity:
+                oldest = min(self.averages.values(), key=lambda a: (a.valid_until_us, a.media_id))
+                left.append(oldest)
+                self.remove(oldest.media_id)
+            if not self._free:
+                self._grow()
+            self._row_of[average.media_id] = self._free.pop()
+        row = self._row_of[average.media_id]
+        n = len(average.words)
+        self._words[row, :n] = average.words
+        self._lengths[row] = n
+        self._shifts[row] = OwnNull(self.calibration).shift(average.words)
+        self._from_us[row] = average.valid_from_us
+        self._until_us[row] = average.valid_until_us
+        self._rows[row] = average
+        self.averages[average.media_id] = average
+        self.version += 1
+        return left
+
+    def remove(self, media_id: str) -> bool:
+        """Forget an average; tells whether there was one."""
+        row = self._row_of.pop(media_id, None)
+        if row is None:
+            return False
+        del self.averages[media_id]
+        self._rows[row] = None
+        self._lengths[row] = 0
+        self._until_us[row] = 0
+        self._free.append(row)
+        self.version += 1
+        return True
+
+    def expire(self, low_mark_us: int) -> list[str]:
+        """Forget what is no longer valid at the mark; gives their names."""
+        over = [a.media_id for a in self.averages.values() if a.valid_until_us <= low_mark_us]
+        for media_id in over:
+            self.remove(media_id)
+        return over
+
+    def shift(self, media_id: str) -> float:
+        """Own null mean of an average less the calibration's."""
+        return float(self._shifts[self._row_of[media_id]])
+
+    def best(
+        self, words: npt.NDArray[np.uint32], shift: float, at_us: int
+    ) -> tuple[tuple[Average, Evidence] | None, int]:
+        """Hold a growing fingerprint against every average that is valid at this event time.
+
+        Args:
+            words: uint32 (n,), the request's words so far.
+            shift: the request's own null mean less the calibration's.
+            at_us: event time.
+
+        Returns:
+            The average of the highest score and the evidence (word k of the average is the request's word
+            k + alignment), None where nothing could be compared; and how many averages were tried.
+
+        """
+        rows = np.flatnonzero((self._from_us <= at_us) & (at_us < self._until_us)).astype(np.int64)
+        if not len(rows):
+            return None, 0
+        found = compare(self.calibration, words, shift, self._words, self._lengths, self._shifts, rows)
+        top = int(np.argmax(found.scores))
+        average = self._rows[int(rows[top])]
+        if found.words[top] == 0 or average is None:
+            return None, len(rows)
+        evidence = found.at(top)
+        return (average, replace(evidence, alignment=-evidence.alignment)), len(rows)
+
+    def _grow(self) -> None:
+        old = len(self._rows)
+        new = min(max(16, 2 * old), self.capacity)
+        more = new - old
+        self._words = np.concatenate((self._words, np.zeros((more, MAX_WORDS), np.uint32)))
+        self._lengths = np.concatenate((self._lengths, np.zeros(more, np.int32)))
+        self._shifts = np.concatenate((self._shifts, np.zeros(more, np.float32)))
+        self._from_us = np.concatenate((self._from_us, np.zeros(more, np.int64)))
+        self._until_us = np.concatenate((self._until_us, np.zeros(more, np.int64)))
+        self._rows += [None] * more
+        self._free = list(range(old, new))[::-1]

@@ -1,0 +1,149 @@
+"""Media events: what three or more households heard at once, and the average of their fingerprints."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from matcher.evidence import MIN_WORDS, Calibration, compare, OwnNull
+from matcher.fingerprint import MAX_WORDS
+from matcher.kernels import majority
+
+# More voters than this change an average no more (SCIENCE: 30 households and 10 differ by a point).
+MAX_VOTERS = 64
+# Two alignments of 20 ms steps, each rounded, add up to the third within this.
+CONSISTENT_WORDS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Triple:
+    """Three requests of three households whose pairs all agree.
+
+    score is the lowest sum of two of the three pair scores: the weaker two edges decide.
+    """
+
+    rows: tuple[int, int, int]
+    alignments: tuple[int, int]
+    score: float
+
+
+def best_triple(
+    row: int,
+    rows: npt.NDArray[np.int64],
+    scores: npt.NDArray[np.float64],
+    alignments: npt.NDArray[np.int32],
+    between: npt.NDArray[np.float64],
+    between_alignments: npt.NDArray[np.int32],
+) -> Triple | None:
+    """Find the best consistent triple of one request and two of its candidates.
+
+    Args:
+        row: the request's.
+        rows: int64 (m,), candidates, all of different households.
+        scores: float64 (m,), of the request with each candidate.
+        alignments: int32 (m,), likewise, in words.
+        between: float64 (m, m), scores between candidates i < j; -inf where there is no edge.
+        between_alignments: int32 (m, m), likewise.
+
+    Returns:
+        The triple of the highest score, or None; its alignments are those of the two candidates to the request.
+
+    """
+    best: Triple | None = None
+    for i in range(len(rows)):
+        for j in range(i + 1, len(rows)):
+            edge = between[i, j]
+            if edge == -np.inf or abs(alignments[i] + between_alignments[i, j] - alignments[j]) > CONSISTENT_WORDS:
+                continue
+            score = float(scores[i] + scores[j] + edge - max(scores[i], scores[j], edge))
+            if best is None or score > best.score:
+                best = Triple(
+                    (row, int(rows[i]), int(rows[j])), (int(alignments[i]), int(alignments[j])), score
+                )
+    return best
+
+
+@dataclass(eq=False)
+class Event:
+    """A media event while its requests are in the window: members may still grow, and others may join.
+
+    One request votes for a household, however many devices heard it.
+    """
+
+    media_id: str
+    discovered_us: int
+    households: set[str] = field(default_factory=set)
+    members: dict[str, int] = field(default_factory=dict)  # request_id -> row of the arrays below
+    alignments: list[int] = field(default_factory=list)
+    rebuilt_us: int = 0
+    last_joined_us: int = 0
+    published_households: int = 0
+
+    def __post_init__(self) -> None:
+        """Start with room for the three that found it."""
+        self.words = np.zeros((4, MAX_WORDS), np.uint32)
+        self.lengths = np.zeros(4, np.int32)
+
+    def join(self, request_id: str, household: str, alignment: int, words: npt.NDArray[np.uint32], at_us: int) -> None:
+        """Add a household; its further requests, and those beyond MAX_VOTERS, are heard but do not vote.
+
+        Args:
+            request_id: the member's.
+            household: the member's.
+            alignment: word k of the average is the member's word k + alignment.
+            words: uint32 (n,), its words so far.
+            at_us: event time.
+
+        """
+        self.last_joined_us = max(self.last_joined_us, at_us)
+        if household in self.households or len(self.members) >= MAX_VOTERS:
+            self.households.add(household)
+            return
+        self.households.add(household)
+        row = len(self.members)
+        if row == len(self.lengths):
+            self.words = np.concatenate((self.words, np.zeros_like(self.words)))
+            self.lengths = np.concatenate((self.lengths, np.zeros_like(self.lengths)))
+        self.members[request_id] = row
+        self.alignments.append(alignment)
+        self.grow(request_id, words)
+
+    def grow(self, request_id: str, words: npt.NDArray[np.uint32]) -> None:
+        """Take a member's words so far; nothing happens when it does not vote."""
+        row = self.members.get(request_id)
+        if row is not None:
+            self.words[row, : len(words)] = words
+            self.lengths[row] = len(words)
+
+    def average(self, calibration: Calibration) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint8]]:
+        """Bit-wise majority of the members that hold against the majority of the others.
+
+        Returns:
+            Words uint32 (n,) and votes uint8 (n,), up to the last word that at least two members have.
+
+        """
+        rows = np.arange(len(self.members), dtype=np.int64)
+        if len(rows) > 3:
+            rows = np.array([r for r in rows if self._holds(int(r), rows, calibration)], np.int64)
+        words, votes = self._majority(rows if len(rows) >= 3 else np.arange(len(self.members), dtype=np.int64))
+        shared = np.flatnonzero(votes >= 2)
+        n = int(shared[-1]) + 1 if len(shared) else 0
+        return words[:n], votes[:n]
+
+    def _majority(self, rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint8]]:
+        words, votes = np.zeros(MAX_WORDS, np.uint32), np.zeros(MAX_WORDS, np.uint8)
+        majority(self.words, self.lengths, rows, np.array(self.alignments, np.int32)[rows], words, votes)
+        return words, votes
+
+    def _holds(self, row: int, rows: npt.NDArray[np.int64], calibration: Calibration) -> bool:
+        """Whether a member still agrees with the average of the others, itself left out."""
+        words, votes = self._majority(rows[rows != row])
+        shared = np.flatnonzero(votes >= 1)
+        others = words[: int(shared[-1]) + 1] if len(shared) else words[:0]
+        own = self.words[row, : self.lengths[row]]
+        if min(len(own), len(others)) < MIN_WORDS:
+            return True
+        # Own means are left out here: this tells a stranger from a member, it does not decide.
+        lengths, none = np.array([len(others)], np.int32), np.zeros(1, np.float32)
+        found = compare(calibration, own, 0.0, others[None], lengths, none, np.zeros(1, np.int64))
+        return bool(found.words[0] == 0 or found.scores[0] > 0)

@@ -1,0 +1,248 @@
+"""How sure a match is.
+
+A bit error rate means nothing by itself: it depends on how many words were compared, on how many alignments the lowest
+was picked from, and on the two requests (a noisy one is closer to everything). A *score* is therefore the number of
+standard deviations by which a rate lies under the null: what two requests with different sounds give, at that many
+words, each request's own null mean taken off. Thresholds come from a false-ignore budget through the tail of the
+measured null. All measured numbers are in a calibration file; docs/calibration.md says how they were measured.
+"""
+
+import functools
+import importlib.resources
+import io
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from matcher.fingerprint import MAX_WORDS
+from matcher.kernels import add_errors, mean_lowest_rate, one_against_many
+
+# Requests start within 100 ms of one instant of their recording, so two of them lie within 200 ms; finer steps than
+# 20 ms find no more and give chance more trials.
+ALIGNMENTS: npt.NDArray[np.int32] = np.arange(-20, 21, 2, dtype=np.int32)
+# A comparison over fewer words says nothing yet: less than this is never compared.
+MIN_WORDS = 60
+
+
+class CalibrationError(ValueError):
+    """A calibration that cannot be used: damaged, or made for other bits."""
+
+
+@dataclass(frozen=True)
+class Tail:
+    """Exponential tail of a null: P(score > s) = exp((start + growth * ln(n) - s) / scale).
+
+    n counts what the false alarms grow with: concurrent requests for triples, entries for the catalogue.
+    """
+
+    start: float
+    growth: float
+    scale: float
+
+    def threshold(self, probability: float, n: float) -> float:
+        """Score that chance exceeds with this probability among n."""
+        return self.start + self.growth * math.log(max(1.0, n)) - self.scale * math.log(probability)
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """What was measured about unrelated requests, for one kind of bits.
+
+    Attributes:
+        version: stamped on every decision.
+        bits: the kind of bits that it was measured with.
+        cohort: uint32 (C, MAX_WORDS), full fingerprints of unrelated requests: the yardstick of own null means.
+        words: int32 (G,), numbers of words at which the null was measured, rising.
+        mean: float64 (G,), mean lowest bit error rate of unrelated pairs there.
+        deviation: float64 (G,), standard deviation of the same after both own means are taken off.
+        triple: tail of the best triple score of a request among n concurrent ones, over all its looks.
+        template: tail of the best score of a request against n averages, over all its looks.
+
+    """
+
+    version: str
+    bits: str
+    cohort: npt.NDArray[np.uint32]
+    words: npt.NDArray[np.int32]
+    mean: npt.NDArray[np.float64]
+    deviation: npt.NDArray[np.float64]
+    triple: Tail
+    template: Tail
+    provenance: Mapping[str, object]
+
+    @functools.cached_property
+    def _curves(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Mean and deviation for every number of words up to MAX_WORDS."""
+        at = np.arange(MAX_WORDS + 1)
+        return np.interp(at, self.words, self.mean), np.interp(at, self.words, self.deviation)
+
+    def null_mean(self, words: int) -> float:
+        """Mean lowest bit error rate of unrelated requests over so many words."""
+        return float(self._curves[0][words])
+
+    def scores(
+        self,
+        rates: npt.NDArray[np.float32],
+        words: npt.NDArray[np.int32],
+        own_shift: float,
+        shifts: npt.NDArray[np.float32],
+    ) -> npt.NDArray[np.float64]:
+        """Standard deviations under the null, of one request against many.
+
+        Args:
+            rates: float32 (m,), lowest bit error rates.
+            words: int32 (m,), the shorter side's words.
+            own_shift: the one request's null mean less the calibration's at its own length.
+            shifts: float32 (m,), the same of the many.
+
+        Returns:
+            float64 (m,).
+
+        """
+        mean, deviation = self._curves
+        scores: npt.NDArray[np.float64] = (mean[words] + own_shift + shifts - rates) / deviation[words]
+        return scores
+
+    def to_bytes(self) -> bytes:
+        """Serialise; `from_bytes` gives it back."""
+        header = {
+            "version": self.version,
+            "bits": self.bits,
+            "triple": vars(self.triple),
+            "template": vars(self.template),
+            "provenance": dict(self.provenance),
+        }
+        file = io.BytesIO()
+        np.savez_compressed(
+            file,
+            header=np.frombuffer(json.dumps(header, sort_keys=True).encode(), np.uint8),
+            cohort=self.cohort,
+            words=self.words,
+            mean=self.mean,
+            deviation=self.deviation,
+        )
+        return file.getvalue()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Calibration":
+        """Read what `to_bytes` wrote.
+
+        Raises:
+            CalibrationError: it is damaged or incomplete.
+
+        """
+        try:
+            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+                header = json.loads(arrays["header"].tobytes())
+                return cls(
+                    version=header["version"],
+                    bits=header["bits"],
+                    cohort=np.ascontiguousarray(arrays["cohort"], np.uint32),
+                    words=arrays["words"],
+                    mean=arrays["mean"],
+                    deviation=arrays["deviation"],
+                    triple=Tail(**header["triple"]),
+                    template=Tail(**header["template"]),
+                    provenance=header["provenance"],
+                )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CalibrationError(f"not a calibration file: {error}") from error
+
+
+@functools.cache
+def shipped_calibration(bits: str) -> Calibration:
+    """Read the calibration that ships with the package.
+
+    Raises:
+        CalibrationError: none ships for these bits.
+
+    """
+    file = importlib.resources.files("matcher") / "calibration" / f"{bits}.npz"
+    if not file.is_file():
+        raise CalibrationError(f"no calibration ships for bits {bits!r}")
+    return Calibration.from_bytes(file.read_bytes())
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One comparison: score, bit error rate, words compared, and the alignment in words."""
+
+    score: float
+    rate: float
+    words: int
+    alignment: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Comparison:
+    """One fingerprint against m others: float64, float32, int32 and int32 (m,); -inf where too little was common."""
+
+    scores: npt.NDArray[np.float64]
+    rates: npt.NDArray[np.float32]
+    words: npt.NDArray[np.int32]
+    alignments: npt.NDArray[np.int32]
+
+    def at(self, position: int) -> Evidence:
+        """Give the comparison with one of them."""
+        return Evidence(
+            float(self.scores[position]),
+            float(self.rates[position]),
+            int(self.words[position]),
+            int(self.alignments[position]),
+        )
+
+
+def compare(
+    calibration: Calibration,
+    words: npt.NDArray[np.uint32],
+    shift: float,
+    many: npt.NDArray[np.uint32],
+    lengths: npt.NDArray[np.int32],
+    shifts: npt.NDArray[np.float32],
+    rows: npt.NDArray[np.int64],
+) -> Comparison:
+    """Hold one growing fingerprint against some rows of many.
+
+    Args:
+        calibration: gives the scores.
+        words: uint32 (n,), the one's words so far.
+        shift: the one's `OwnNull` shift.
+        many: uint32 (R, width).
+        lengths: int32 (R,), words filled in each row.
+        shifts: float32 (R,), the rows' own shifts.
+        rows: int64 (m,), which to compare with.
+
+    """
+    rates, alignments, compared = np.empty(len(rows), np.float32), *np.empty((2, len(rows)), np.int32)
+    one_against_many(words, many, lengths, rows, ALIGNMENTS, MIN_WORDS, rates, alignments, compared)
+    # The null is tabulated by the shorter side's words, whatever the alignment leaves of them.
+    scores = calibration.scores(rates, np.minimum(lengths[rows], np.int32(len(words))), shift, shifts[rows])
+    scores[compared == 0] = -np.inf
+    return Comparison(scores, rates, compared, alignments)
+
+
+class OwnNull:
+    """One growing fingerprint's distance from the cohort: how much closer to everything it is than most."""
+
+    def __init__(self, calibration: Calibration) -> None:
+        """Start with no words."""
+        self._calibration = calibration
+        shape = len(calibration.cohort), len(ALIGNMENTS)
+        self._errors = np.zeros(shape, np.int32)
+        self._compared = np.zeros(shape, np.int32)
+        self._words = 0
+
+    def shift(self, words: npt.NDArray[np.uint32]) -> float:
+        """Give the null mean of these words less the calibration's at that length.
+
+        Args:
+            words: uint32 (n,), all words so far: those of the call before, and more.
+
+        """
+        add_errors(words, self._words, self._calibration.cohort, ALIGNMENTS, self._errors, self._compared)
+        self._words = len(words)
+        return mean_lowest_rate(self._errors, self._compared, MIN_WORDS) - self._calibration.null_mean(len(words))

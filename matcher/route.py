@@ -1,0 +1,409 @@
+"""The policy of one route: growing fingerprints in, IGNORE out. Pure: state and event in, state and decisions out.
+
+Time is the data's: everything here happens at the capture time of the chunk that is heard, and nothing depends on how
+chunks were batched. Whatever is not sure, or has no room, is not ignored.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from enum import Enum
+
+import numpy as np
+import numpy.typing as npt
+
+from matcher.bits import audio_ms
+from matcher.catalogue import Average, Catalogue
+from matcher.event import Event, Triple, best_triple
+from matcher.evidence import MIN_WORDS, Calibration, Comparison, Evidence, compare
+from matcher.fingerprint import MAX_WORDS
+from matcher.grid import HOP_MS
+from matcher.window import Request, Window
+
+# Candidates of a triple: one standard deviation and a half is where pairs of one recording begin (SCIENCE, rule of
+# triples); at most so many of the best, because a triple needs two.
+EDGE_SCORE = 1.5
+MAX_CANDIDATES = 24
+# A pair this far under the null makes both requests look at the whole window.
+SCAN_SCORE = 3.5
+# Less audio than this costs more in threshold than it saves in time.
+FIRST_LOOK_MS = 960
+LOOK_MS = 80
+FULL_MS = audio_ms(MAX_WORDS)
+
+
+class Reason(Enum):
+    """Why a request is ignored."""
+
+    CONCURRENT = 1
+    DISCOVERED = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What an operator sets for a route.
+
+    Attributes:
+        window_us: how long a request stays comparable, from its start.
+        window_requests: bound of the window.
+        partners: others drawn at random for each request, K.
+        false_ignore_budget: probability that a live request is ignored by chance, ...
+        budget_concurrency: ... among this many concurrent requests; more of them raise the threshold.
+        catalogue_entries: bound of the catalogue of averages.
+        catalogue_ttl_us: how long an average decides after its last household.
+        discovery_delay_us: when an average begins to decide on other shards, after its discovery.
+
+    """
+
+    window_us: int = 10_000_000
+    window_requests: int = 4096
+    partners: int = 100
+    false_ignore_budget: float = 1e-6
+    budget_concurrency: int = 100
+    catalogue_entries: int = 1000
+    catalogue_ttl_us: int = 7 * 24 * 3600 * 1_000_000
+    discovery_delay_us: int = 2_000_000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Growth:
+    """What one chunk adds to a request's fingerprint.
+
+    Attributes:
+        request_id: the request.
+        household: counted once, however many devices.
+        device: the one that listens.
+        start_us: capture time of the request's first sample.
+        end_us: capture time of the chunk's last sample.
+        first_word: index in the request of words[0].
+        words: uint32 (n,), the words that the chunk completed.
+        audio_ms: audio of the request that had arrived with this chunk.
+        appended_us: broker's append time of the chunk.
+
+    """
+
+    request_id: str
+    household: str
+    device: str
+    start_us: int
+    end_us: int
+    first_word: int
+    words: npt.NDArray[np.uint32]
+    audio_ms: int
+    appended_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ignore:
+    """One request to be ignored, and why."""
+
+    request_id: str
+    household: str
+    device: str
+    reason: Reason
+    media_id: str
+    households: int
+    bit_error_rate: float
+    bits_compared: int
+    alignment_ms: int
+    score: float
+    audio_used_ms: int
+    decided_at_us: int
+    audio_appended_us: int
+    catalogue_version: int
+
+
+@dataclass
+class Outcome:
+    """What came of some growths: decisions, averages made or changed, averages that left, and counts."""
+
+    ignores: list[Ignore] = field(default_factory=list)
+    averages: dict[str, Average] = field(default_factory=dict)
+    dropped_averages: list[str] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+
+
+class Route:
+    """The window, the open events and the catalogue of one (wake word, locale, shard)."""
+
+    def __init__(self, name: str, policy: Policy, calibration: Calibration) -> None:
+        """`name` is the origin that its averages carry, unique among routes and shards."""
+        self.name = name
+        self.policy = policy
+        self.calibration = calibration
+        self.window = Window(calibration, policy.window_requests)
+        self.catalogue = Catalogue(calibration, policy.catalogue_entries)
+        self.events: dict[str, Event] = {}
+        self.now_us = -(2**62)  # event time: the latest end of a growth, or the latest low mark
+        self._budget = policy.false_ignore_budget / 2  # half for triples, half for averages
+
+    def hear(self, growths: Sequence[Growth], low_mark_us: int) -> Outcome:
+        """Take growths in the order of their capture, then let the event time reach the mark."""
+        outcome = Outcome()
+        for growth in growths:
+            self._expire(growth.end_us, outcome)
+            self._hear(growth, outcome)
+        self._expire(low_mark_us, outcome)
+        outcome.dropped_averages += self.catalogue.expire(self.now_us)
+        return outcome
+
+    def learn(self, average: Average) -> Outcome:
+        """Take an average from elsewhere: another shard's, or one's own from before a restart."""
+        outcome = Outcome()
+        if average.media_id not in self.events:
+            outcome.dropped_averages += [a.media_id for a in self.catalogue.put(average)]
+        return outcome
+
+    def forget(self, media_id: str) -> bool:
+        """Withdraw an average; tells whether there was one."""
+        self.events.pop(media_id, None)
+        return self.catalogue.remove(media_id)
+
+    # ---- hearing -------------------------------------------------------------------------------------------------
+
+    def _hear(self, growth: Growth, outcome: Outcome) -> None:
+        request = self.window.requests.get(growth.request_id)
+        if request is None:
+            if growth.first_word > 0:
+                outcome.counts["growth_without_start"] += 1
+                return
+            if growth.start_us < self.now_us - self.policy.window_us:
+                outcome.counts["too_late"] += 1
+                return
+            request, left = self.window.add(growth.request_id, growth.household, growth.device, growth.start_us)
+            outcome.counts["window_overflow"] += len(left)
+            outcome.counts["requests"] += 1
+        have = int(self.window.lengths[request.row])
+        if request.closed or growth.first_word > have:
+            request.closed = True
+            outcome.counts["growth_after_gap"] += 1
+            return
+        self.window.extend(request, growth.words[have - growth.first_word :])
+        request.audio_ms = max(request.audio_ms, growth.audio_ms)
+        request.appended_us = growth.appended_us
+        if request.event in self.events:
+            self.events[request.event].grow(request.request_id, self.window.fingerprint(request))
+        due_ms = min(request.audio_ms, FULL_MS) // LOOK_MS * LOOK_MS
+        if due_ms >= FIRST_LOOK_MS and due_ms > request.looked_ms:
+            request.looked_ms = due_ms
+            self._look(request, growth.end_us, outcome)
+
+    def _expire(self, now_us: int, outcome: Outcome) -> None:
+        """Let event time pass: by the growths themselves, so that it does not matter how they were batched."""
+        if now_us <= self.now_us:
+            return
+        self.now_us = now_us
+        self.window.expire(now_us - self.policy.window_us)
+        for event in list(self.events.values()):
+            if event.last_joined_us < now_us - self.policy.window_us:
+                self._rebuild(event, event.rebuilt_us, outcome, closing=True)
+                del self.events[event.media_id]
+
+    # ---- looking -------------------------------------------------------------------------------------------------
+
+    def _look(self, request: Request, at_us: int, outcome: Outcome) -> None:
+        outcome.counts["looks"] += 1
+        self.window.measure(request)
+        if request.ignored:
+            if request.event in self.events:
+                self._refresh(self.events[request.event], at_us, outcome)
+            return
+        words = self.window.fingerprint(request)
+        match, tried = self.catalogue.best(words, float(self.window.shifts[request.row]), at_us)
+        outcome.counts["catalogue_comparisons"] += tried
+        if match is not None and match[1].score >= self._template_threshold(tried):
+            average, evidence = match
+            event = self.events.get(average.media_id)
+            if event is None:
+                self._ignore(request, Reason.DISCOVERED, average, evidence, at_us, outcome)
+            else:
+                self._join(event, request, evidence, at_us, outcome)
+                self._refresh(event, at_us, outcome)
+            return
+        scanning = [request]
+        while scanning:
+            current = scanning.pop()
+            if current.ignored:
+                continue
+            found = self._search(current, scanning, outcome)
+            if found is not None:
+                self._found(*found, at_us, outcome)
+
+    def _search(self, request: Request, scanning: list[Request], outcome: Outcome) -> tuple[Triple, Evidence] | None:
+        """Compare one request with its partners; gives the triple that passes, and the strongest edge of it."""
+        rows = self._others(request)
+        if not request.matched:
+            rows = self._drawn(request, rows, outcome)
+        found = self._compare_request(request, rows, outcome)
+        if not request.matched and len(rows) and found.scores.max() > SCAN_SCORE:
+            request.matched = True
+            for other in self.window.of_rows(rows[found.scores > SCAN_SCORE]):
+                if not other.matched and not other.ignored:
+                    other.matched = True
+                    scanning.append(other)
+            rows = self._others(request)
+            found = self._compare_request(request, rows, outcome)
+        chosen = self._candidates(request, rows, found.scores)
+        if len(chosen) < 2:
+            return None
+        between = np.full((len(chosen), len(chosen)), -np.inf)
+        between_alignments = np.zeros((len(chosen), len(chosen)), np.int32)
+        for i, first in enumerate(self.window.of_rows(rows[chosen[:-1]])):
+            edges = self._compare_request(first, rows[chosen[i + 1 :]], outcome)
+            between[i, i + 1 :] = np.where(edges.scores > EDGE_SCORE, edges.scores, -np.inf)
+            between_alignments[i, i + 1 :] = edges.alignments
+        triple = best_triple(
+            request.row, rows[chosen], found.scores[chosen], found.alignments[chosen], between, between_alignments
+        )
+        concurrent = max(self.policy.budget_concurrency, len(self.window.requests))
+        if triple is None or triple.score < self.calibration.triple.threshold(self._budget, concurrent):
+            return None
+        return triple, found.at(int(chosen[0]))
+
+    def _others(self, request: Request) -> npt.NDArray[np.int64]:
+        """Rows of the window that have enough words to be compared with."""
+        rows = self.window.rows()
+        return rows[(self.window.lengths[rows] >= MIN_WORDS) & (rows != request.row)]
+
+    def _drawn(self, request: Request, rows: npt.NDArray[np.int64], outcome: Outcome) -> npt.NDArray[np.int64]:
+        """About K of the rows: those whose hash with the request's is low, the same from either side."""
+        if len(rows) <= self.policy.partners:
+            return rows
+        mixed = (self.window.hashes[rows] ^ self.window.hashes[request.row]) * np.uint64(0x9E3779B97F4A7C15)
+        share = np.uint64(self.policy.partners / len(rows) * 2**64)
+        drawn = rows[(mixed ^ (mixed >> np.uint64(32))) * np.uint64(0xBF58476D1CE4E5B9) < share]
+        outcome.counts["comparisons_left_out"] += len(rows) - len(drawn)
+        return drawn
+
+    def _compare_request(self, request: Request, rows: npt.NDArray[np.int64], outcome: Outcome) -> Comparison:
+        shift = float(self.window.shifts[request.row])
+        return self._compare(self.window.fingerprint(request), shift, rows, outcome)
+
+    def _compare(
+        self, words: npt.NDArray[np.uint32], shift: float, rows: npt.NDArray[np.int64], outcome: Outcome
+    ) -> Comparison:
+        """Hold one fingerprint against some rows of the window."""
+        outcome.counts["comparisons"] += len(rows)
+        window = self.window
+        return compare(self.calibration, words, shift, window.words, window.lengths, window.shifts, rows)
+
+    def _candidates(
+        self, request: Request, rows: npt.NDArray[np.int64], scores: npt.NDArray[np.float64]
+    ) -> npt.NDArray[np.int64]:
+        """Positions in `rows` of the best edge of each other household, the strongest first."""
+        chosen: list[int] = []
+        households = {request.household}
+        for position in np.argsort(-scores, kind="stable"):
+            if scores[position] <= EDGE_SCORE or len(chosen) == MAX_CANDIDATES:
+                break
+            owner = self.window.owners[int(rows[position])]
+            if owner is not None and owner.household not in households:
+                households.add(owner.household)
+                chosen.append(int(position))
+        return np.array(chosen, np.int64)
+
+    # ---- deciding ------------------------------------------------------------------------------------------------
+
+    def _found(self, triple: Triple, edge: Evidence, at_us: int, outcome: Outcome) -> None:
+        """Three households agree: ignore them, in an event of their own or in the one that two of them are in."""
+        members = self.window.of_rows(triple.rows)
+        alignments = (0, *triple.alignments)
+        event, reference = self._open_event(members, alignments)
+        if event is None:
+            names = "\n".join(sorted(member.request_id for member in members))
+            media_id = "d-" + hashlib.blake2b(f"{self.name}\n{names}".encode(), digest_size=8).hexdigest()
+            event = self.events[media_id] = Event(media_id, at_us)
+            outcome.counts["events"] += 1
+        new = [(member, alignment) for member, alignment in zip(members, alignments, strict=True) if not member.ignored]
+        for member, alignment in new:
+            member.event = event.media_id
+            words = self.window.fingerprint(member)
+            event.join(member.request_id, member.household, alignment + reference, words, at_us)
+        for member, alignment in new:
+            evidence = replace(edge, alignment=alignment, score=triple.score)
+            self._ignore(member, Reason.CONCURRENT, event, evidence, at_us, outcome)
+        self._rebuild(event, at_us, outcome)
+        self._sweep(event, at_us, outcome)
+
+    def _open_event(self, members: Sequence[Request], alignments: Sequence[int]) -> tuple[Event | None, int]:
+        """Give the open event that some of a triple are in, and what its alignments are to the triple's."""
+        for member, alignment in zip(members, alignments, strict=True):
+            event = self.events.get(member.event)
+            if event is not None and member.request_id in event.members:
+                return event, event.alignments[event.members[member.request_id]] - alignment
+        return None, 0
+
+    def _refresh(self, event: Event, at_us: int, outcome: Outcome) -> None:
+        """Rebuild a growing event's average, at most once a look's time, and sweep again."""
+        if at_us >= event.rebuilt_us + LOOK_MS * 1000:
+            self._rebuild(event, at_us, outcome)
+            self._sweep(event, at_us, outcome)
+
+    def _rebuild(self, event: Event, at_us: int, outcome: Outcome, *, closing: bool = False) -> None:
+        words, votes = event.average(self.calibration)
+        event.rebuilt_us = at_us
+        if len(words) < MIN_WORDS:
+            return
+        average = Average(
+            event.media_id, words, votes, len(event.households), event.discovered_us, event.discovered_us,
+            event.last_joined_us + self.policy.catalogue_ttl_us, self.name,
+        )  # fmt: skip
+        outcome.dropped_averages += [a.media_id for a in self.catalogue.put(average)]
+        # Others get an average when it is made, when it has twice the households, and when it changes no more.
+        if closing or len(event.households) >= 2 * event.published_households:
+            event.published_households = len(event.households)
+            outcome.averages[event.media_id] = average
+
+    def _sweep(self, event: Event, at_us: int, outcome: Outcome) -> None:
+        """Hold the average against every request of the window, the ended ones too, until nobody joins any more."""
+        while event.media_id in self.catalogue.averages:
+            average = self.catalogue.averages[event.media_id]
+            rows = np.array([r.row for r in self.window.requests.values() if r.looked_ms and not r.ignored], np.int64)
+            found = self._compare(average.words, self.catalogue.shift(event.media_id), rows, outcome)
+            passed = np.flatnonzero(found.scores >= self._template_threshold(len(self.catalogue.averages)))
+            for position, request in zip(passed, self.window.of_rows(rows[passed]), strict=True):
+                self._join(event, request, found.at(int(position)), at_us, outcome)
+            if not len(passed):
+                return
+            self._rebuild(event, at_us, outcome)
+
+    def _join(self, event: Event, request: Request, evidence: Evidence, at_us: int, outcome: Outcome) -> None:
+        """Ignore a request that agrees with an open event's average, and let it vote."""
+        request.event = event.media_id
+        words = self.window.fingerprint(request)
+        event.join(request.request_id, request.household, evidence.alignment, words, at_us)
+        self._ignore(request, Reason.CONCURRENT, event, evidence, at_us, outcome)
+
+    def _template_threshold(self, averages: int) -> float:
+        return self.calibration.template.threshold(self._budget, averages)
+
+    def _ignore(
+        self,
+        request: Request,
+        reason: Reason,
+        media: Event | Average,
+        evidence: Evidence,
+        at_us: int,
+        outcome: Outcome,
+    ) -> None:
+        request.ignored = True
+        outcome.counts["ignored"] += 1
+        outcome.ignores.append(
+            Ignore(
+                request_id=request.request_id,
+                household=request.household,
+                device=request.device,
+                reason=reason,
+                media_id=media.media_id,
+                households=media.households if isinstance(media, Average) else len(media.households),
+                bit_error_rate=evidence.rate,
+                bits_compared=32 * evidence.words,
+                alignment_ms=evidence.alignment * HOP_MS,
+                score=evidence.score,
+                audio_used_ms=request.audio_ms,
+                decided_at_us=at_us,
+                audio_appended_us=request.appended_us,
+                catalogue_version=self.catalogue.version,
+            )
+        )

@@ -1,0 +1,139 @@
+"""The concurrent requests of one route: bounded, and expiring by event time."""
+
+import hashlib
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from matcher.evidence import Calibration, OwnNull
+from matcher.fingerprint import MAX_WORDS
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """One request in the window. Its words stand in the window's arrays, in row `row`."""
+
+    request_id: str
+    household: str
+    device: str
+    start_us: int
+    row: int
+    own_null: OwnNull | None
+    audio_ms: int = 0
+    appended_us: int = 0
+    looked_ms: int = 0
+    measured_words: int = 0
+    closed: bool = False
+    matched: bool = False
+    ignored: bool = False
+    event: str = ""
+
+
+@dataclass
+class Window:
+    """Requests that started within a stretch of event time, at most `capacity` of them.
+
+    When it is full the oldest leaves first: unmatched, so accepted. Rows are handed out again; the arrays grow with
+    the traffic up to `capacity`.
+    """
+
+    calibration: Calibration
+    capacity: int
+    requests: dict[str, Request] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Start with room for a quiet route."""
+        rows = min(64, self.capacity)
+        self.words = np.zeros((rows, MAX_WORDS), np.uint32)
+        self.lengths = np.zeros(rows, np.int32)
+        self.shifts = np.zeros(rows, np.float32)
+        self.hashes = np.zeros(rows, np.uint64)
+        self.owners: list[Request | None] = [None] * rows
+        self._free = list(range(rows))[::-1]
+        self._live: npt.NDArray[np.int64] | None = None
+        self._by_start: list[tuple[int, str]] = []  # a heap; what has left already is passed over
+
+    def add(self, request_id: str, household: str, device: str, start_us: int) -> tuple[Request, list[Request]]:
+        """Open a request; gives it and those that had to leave for it."""
+        left = []
+        while len(self.requests) >= self.capacity:
+            left += self._pop_oldest()
+        if not self._free:
+            self._grow()
+        row = self._free.pop()
+        request = Request(request_id, household, device, start_us, row, OwnNull(self.calibration))
+        self.requests[request_id] = request
+        heapq.heappush(self._by_start, (start_us, request_id))
+        self.owners[row] = request
+        self.lengths[row] = 0
+        self.shifts[row] = 0.0
+        digest = hashlib.blake2b(request_id.encode(), digest_size=8).digest()
+        self.hashes[row] = int.from_bytes(digest, "little")
+        self._live = None
+        return request, left
+
+    def extend(self, request: Request, words: npt.NDArray[np.uint32]) -> None:
+        """Append words to a request's fingerprint; what goes beyond MAX_WORDS is cut."""
+        start = int(self.lengths[request.row])
+        end = min(MAX_WORDS, start + len(words))
+        self.words[request.row, start:end] = words[: end - start]
+        self.lengths[request.row] = end
+
+    def fingerprint(self, request: Request) -> npt.NDArray[np.uint32]:
+        """Words of the request so far, uint32 (n,), a view."""
+        view: npt.NDArray[np.uint32] = self.words[request.row, : self.lengths[request.row]]
+        return view
+
+    def measure(self, request: Request) -> None:
+        """Bring the request's own null mean up to its words."""
+        if request.own_null is not None:
+            self.shifts[request.row] = request.own_null.shift(self.fingerprint(request))
+            request.measured_words = int(self.lengths[request.row])
+            if self.lengths[request.row] >= MAX_WORDS:
+                request.own_null = None  # final: the sums are the larger part of a request's memory
+
+    def expire(self, horizon_us: int) -> list[Request]:
+        """Remove the requests that started before `horizon_us`; gives them."""
+        left = []
+        while self._by_start and self._by_start[0][0] < horizon_us:
+            left += self._pop_oldest()
+        return left
+
+    def rows(self) -> npt.NDArray[np.int64]:
+        """Rows in use, int64 (n,), rising."""
+        if self._live is None:
+            self._live = np.flatnonzero(np.array([owner is not None for owner in self.owners])).astype(np.int64)
+        return self._live
+
+    def of_rows(self, rows: Sequence[int] | npt.NDArray[np.int64]) -> list[Request]:
+        """Requests of these rows."""
+        found = []
+        for row in rows:
+            owner = self.owners[int(row)]
+            if owner is not None:
+                found.append(owner)
+        return found
+
+    def _pop_oldest(self) -> list[Request]:
+        _, request_id = heapq.heappop(self._by_start)
+        request = self.requests.pop(request_id, None)
+        if request is None:
+            return []
+        self.owners[request.row] = None
+        self.lengths[request.row] = 0
+        self._free.append(request.row)
+        self._live = None
+        return [request]
+
+    def _grow(self) -> None:
+        old = len(self.owners)
+        new = min(2 * old, self.capacity)
+        self.words = np.concatenate((self.words, np.zeros((new - old, MAX_WORDS), np.uint32)))
+        self.lengths = np.concatenate((self.lengths, np.zeros(new - old, np.int32)))
+        self.shifts = np.concatenate((self.shifts, np.zeros(new - old, np.float32)))
+        self.hashes = np.concatenate((self.hashes, np.zeros(new - old, np.uint64)))
+        self.owners += [None] * (new - old)
+        self._free = list(range(old, new))[::-1]
