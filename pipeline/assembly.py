@@ -1,0 +1,305 @@
+"""From records of all partitions to growths in the order of capture: pure, without Kafka, Beam or a clock.
+
+A *low mark* is a capture time before which nothing more is expected. Each partition has one; their lowest releases
+what is held. So a recording gives the same growths in the same order, whatever the speed and whichever partition was
+read first.
+"""
+
+import heapq
+import zlib
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import soxr
+
+from matcher.fingerprint import Fingerprint
+from matcher.grid import SAMPLE_RATE_HZ
+from matcher.route import Growth
+from pipeline.chunks import BadRecordError, Chunk, LowMark, read_record
+
+NEVER_US = -(2**62)
+# A clock that runs ahead must not take its partition's mark with it: a leap like this takes two devices.
+LEAP_US = 2_000_000
+# Chunks follow each other without a hole; clocks and rounding leave less than this between them.
+HOLE_US = 50_000
+# A lone request ahead of everybody is read again after a restart only while it is this near to the position:
+# a clock that is hours ahead must not keep the committed offset hours behind.
+LONE_RECORDS = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class AssemblyLimits:
+    """What bounds the assembly; times are capture time.
+
+    Attributes:
+        reorder_us: how long to wait for records that come out of order.
+        window_us: how long a request stays comparable: its records are needed again after a restart.
+        timeout_us: a request without new audio for so long is over.
+        max_clock_skew_us: largest distance of a capture time from the append time.
+        max_open: most requests at once.
+        max_held: most chunks that wait for a partition that is behind.
+        max_routes: most pairs of wake word and locale, times shards.
+        shards: per wake word and locale, by household.
+
+    """
+
+    reorder_us: int = 100_000
+    window_us: int = 10_000_000
+    timeout_us: int = 10_000_000
+    max_clock_skew_us: int = 86_400_000_000
+    max_open: int = 20_000
+    max_held: int = 50_000
+    max_routes: int = 256
+    shards: int = 1
+
+
+@dataclass(slots=True, eq=False)
+class _Open:
+    """A request that is being assembled."""
+
+    identity: tuple[str, str, str, str, int]
+    partition: int
+    first_offset: int
+    route: str
+    start_us: int
+    end_us: int
+    held: set[int] = field(default_factory=set)
+    next_seq: int = 0
+    heard_us: int = 0
+    ended: bool = False
+    fingerprint: Fingerprint | None = None
+    resampler: soxr.ResampleStream | None = None
+
+
+@dataclass(slots=True)
+class _Partition:
+    position: int
+    newest_us: int = NEVER_US
+    promised_us: int = NEVER_US
+    idle: bool = False
+    ahead: tuple[int, str] | None = None
+    requests: deque[str] = field(default_factory=deque)
+
+
+class Assembler:
+    """Assembles the requests of some partitions.
+
+    `positions` are the offsets from which each partition is new, and `emitted_us` the low mark up to which growths of
+    older offsets were given out already (NEVER_US: none were). Records before a position rebuild what was carried.
+    """
+
+    def __init__(
+        self, limits: AssemblyLimits, positions: Mapping[int, int], emitted_us: int = NEVER_US
+    ) -> None:
+        self.limits = limits
+        self.low_mark_us = NEVER_US
+        self.counts: Counter[str] = Counter()
+        self._partitions = {partition: _Partition(position) for partition, position in positions.items()}
+        self._new_from = dict(positions)
+        self._emitted_us = emitted_us
+        self._open: dict[str, _Open] = {}
+        # end_us, request_id, seq, partition, offset, appended_us, chunk: a heap
+        self._held: list[tuple[int, str, int, int, int, int, Chunk]] = []
+        self._aged_us = NEVER_US
+        self._newest_append_us = NEVER_US
+        self._routes: dict[str, int] = {}
+
+    # ---- records in ----------------------------------------------------------------------------------------------
+
+    def add_partition(self, partition: int, position: int) -> None:
+        """Take in a partition that was added to the topic."""
+        self._partitions[partition] = _Partition(position)
+        self._new_from[partition] = position
+
+    def take(self, partition: int, offset: int, appended_us: int, value: bytes | None) -> None:
+        """Take the next record of a partition.
+
+        Raises:
+            BadRecordError: it cannot be used; everything else goes on.
+
+        """
+        at = self._partitions[partition]
+        at.position = max(at.position, offset + 1)
+        at.idle = False
+        self._newest_append_us = max(self._newest_append_us, appended_us)
+        record = read_record(value, appended_us, self.limits.max_clock_skew_us)
+        if isinstance(record, LowMark):
+            at.promised_us = max(at.promised_us, record.us)
+            self.counts["low_marks"] += 1
+            return
+        self.counts["chunks"] += 1
+        self.counts["audio_bytes"] += 2 * len(record.samples)
+        request = self._open.get(record.request_id)
+        if request is None:
+            request = self._begin(record, partition, offset)
+            if request is None:
+                self._advance(at, record)
+                return
+        elif request.identity != _identity(record):
+            raise BadRecordError("request", "a request id that another device, route or sample rate has in use")
+        self._advance(at, record)
+        if record.seq in request.held or record.seq < request.next_seq:
+            self.counts["duplicate_chunks"] += 1
+            return
+        request.held.add(record.seq)
+        heapq.heappush(self._held, (record.end_us, record.request_id, record.seq, partition, offset, appended_us, record))
+
+    def idle(self, partition: int) -> None:
+        """Note that a partition has been read to its end."""
+        self._partitions[partition].idle = True
+
+    # ---- growths out ---------------------------------------------------------------------------------------------
+
+    def release(self) -> dict[str, list[Growth]]:
+        """Give the growths that the low marks allow, by route, in the order of capture, and forget what is over."""
+        mark_us = min(self._mark_us(at) for at in self._partitions.values())
+        excess = len(self._held) - self.limits.max_held
+        if excess > 0:
+            # One partition is far behind, or promises nothing: it is waited for no longer.
+            self.counts["held_overflow"] += excess
+            mark_us = max(mark_us, heapq.nsmallest(excess, self._held)[-1][0])
+        self.low_mark_us = max(self.low_mark_us, mark_us)
+        growths: dict[str, list[Growth]] = {}
+        while self._held and self._held[0][0] <= self.low_mark_us:
+            _, request_id, _, partition, offset, appended_us, chunk = heapq.heappop(self._held)
+            request = self._open[request_id]
+            growth = self._grow(request, chunk, appended_us)
+            carried = offset < self._new_from[partition] and chunk.end_us <= self._emitted_us
+            if growth is not None and not carried:
+                growths.setdefault(request.route, []).append(growth)
+                self._routes[request.route] = max(self._routes[request.route], chunk.end_us)
+        self._forget()
+        return growths
+
+    def routes(self) -> list[str]:
+        """Give the routes that heard something within two windows."""
+        over_us = self.low_mark_us - 2 * self.limits.window_us
+        self._routes = {route: heard_us for route, heard_us in self._routes.items() if heard_us >= over_us}
+        return sorted(self._routes)
+
+    def positions(self) -> dict[int, int]:
+        """Give the next offset of each partition."""
+        return {partition: at.position for partition, at in self._partitions.items()}
+
+    def needed(self) -> dict[int, int]:
+        """Give the oldest offset of each partition that a restart would have to read again."""
+        return {partition: self._needed(at) for partition, at in self._partitions.items()}
+
+    def newest_us(self) -> dict[int, int]:
+        """Give the newest capture time of each partition that still has something to be read."""
+        return {partition: at.newest_us for partition, at in self._partitions.items() if not at.idle}
+
+    @property
+    def held(self) -> int:
+        """Number of chunks that wait for the low mark."""
+        return len(self._held)
+
+    # ---- within --------------------------------------------------------------------------------------------------
+
+    def _begin(self, chunk: Chunk, partition: int, offset: int) -> _Open | None:
+        if len(self._open) >= self.limits.max_open:
+            self.counts["chunks_over_limit"] += 1
+            return None
+        shard = zlib.crc32(chunk.household.encode()) % self.limits.shards
+        route = f"{chunk.wake_word}/{chunk.locale}/{shard}"
+        if route not in self._routes:
+            if len(self._routes) >= self.limits.max_routes:
+                self.counts["chunks_of_routes_over_limit"] += 1
+                return None
+            self._routes[route] = chunk.end_us
+        request = _Open(_identity(chunk), partition, offset, route, chunk.start_us, chunk.end_us)
+        self._open[chunk.request_id] = request
+        self._partitions[partition].requests.append(chunk.request_id)
+        return request
+
+    def _advance(self, at: _Partition, chunk: Chunk) -> None:
+        """Move the partition's newest time; the leap of a lone device waits until another one confirms it."""
+        if chunk.end_us <= at.newest_us + LEAP_US:
+            at.newest_us = max(at.newest_us, chunk.end_us)
+        elif at.ahead is None or at.ahead[1] == chunk.device:
+            at.ahead = chunk.end_us, chunk.device
+        else:
+            confirmed_us = min(at.ahead[0], chunk.end_us)
+            at.ahead = max(at.ahead, (chunk.end_us, chunk.device))
+            at.newest_us = max(at.newest_us, confirmed_us)
+
+    def _mark_us(self, at: _Partition) -> int:
+        mark_us = at.newest_us
+        if at.idle:
+            # Nothing was appended here while the others were: in live traffic, nothing captured before is on its way.
+            mark_us = max(mark_us, self._newest_append_us)
+        return max(at.promised_us, mark_us - self.limits.reorder_us)
+
+    def _grow(self, request: _Open, chunk: Chunk, appended_us: int) -> Growth | None:
+        request.held.discard(chunk.seq)
+        if chunk.seq < request.next_seq:
+            self.counts["duplicate_chunks"] += 1
+            return None
+        if request.ended:
+            self.counts["chunks_after_gap"] += 1
+            return None
+        if chunk.seq > request.next_seq or (chunk.seq and abs(chunk.start_us - request.end_us) > HOLE_US):
+            # What is missing has had its time to come; what came before still counts.
+            self.counts["gaps"] += 1
+            request.ended = True
+            return None
+        if request.fingerprint is None:
+            request.fingerprint = Fingerprint(chunk.request_id)
+            request.start_us = chunk.start_us
+            self.counts["requests"] += 1
+        request.next_seq += 1
+        request.end_us = chunk.end_us
+        request.heard_us += chunk.end_us - chunk.start_us
+        first_word = request.fingerprint.words
+        words = np.empty(0, np.uint32) if request.fingerprint.full else request.fingerprint.grow(_at_16_khz(request, chunk))
+        return Growth(
+            request_id=chunk.request_id,
+            household=chunk.household,
+            device=chunk.device,
+            start_us=request.start_us,
+            end_us=chunk.end_us,
+            first_word=first_word,
+            words=words,
+            audio_ms=request.heard_us // 1000,
+            appended_us=appended_us,
+        )
+
+    def _forget(self) -> None:
+        """Drop what is over, about once a second of capture: nobody compares it, and no audio comes any more."""
+        if self.low_mark_us < self._aged_us + 1_000_000:
+            return
+        self._aged_us = self.low_mark_us
+        for at in self._partitions.values():
+            at.requests = deque(request_id for request_id in at.requests if self._is_needed(at, self._open[request_id]))
+        over_us = self.low_mark_us - max(self.limits.timeout_us, self.limits.window_us)
+        for request_id in [i for i, request in self._open.items() if not request.held and request.end_us < over_us]:
+            del self._open[request_id]
+
+    def _is_needed(self, at: _Partition, request: _Open) -> bool:
+        if request.start_us > at.newest_us + LEAP_US and at.position - request.first_offset > LONE_RECORDS:
+            return False
+        return bool(request.held) or request.start_us >= self.low_mark_us - self.limits.window_us
+
+    def _needed(self, at: _Partition) -> int:
+        for request_id in at.requests:
+            request = self._open[request_id]
+            if self._is_needed(at, request):
+                return min(request.first_offset, at.position)
+        return at.position
+
+
+def _identity(chunk: Chunk) -> tuple[str, str, str, str, int]:
+    return chunk.device, chunk.household, chunk.wake_word, chunk.locale, chunk.rate_hz
+
+
+def _at_16_khz(request: _Open, chunk: Chunk) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+    """Give the chunk's samples at the fingerprint's rate, float32 (n,) on the int16 scale."""
+    samples = chunk.samples.astype(np.float32)
+    if chunk.rate_hz == SAMPLE_RATE_HZ:
+        return samples
+    if request.resampler is None:
+        request.resampler = soxr.ResampleStream(chunk.rate_hz, SAMPLE_RATE_HZ, 1, dtype="float32")
+    out: np.ndarray[tuple[int], np.dtype[np.float32]] = request.resampler.resample_chunk(samples, last=chunk.final)
+    return out

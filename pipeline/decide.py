@@ -1,0 +1,149 @@
+"""Decides, keyed by route: the thin, stateful step around `matcher.route.Route`.
+
+A busy route's window is megabytes, too much to write in every bundle. The working set lives in the worker's memory
+under a version; Beam's state is its truth: a snapshot, the batches since, and the version they lead to. Memory whose
+version is not the state's is thrown away and rebuilt, so a bundle that failed leaves nothing behind.
+"""
+
+import os
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.coders import BytesCoder
+from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateSpec
+
+from matcher.bits import GRADIENT
+from matcher.evidence import shipped_calibration
+from matcher.route import Ignore, Outcome, Policy, Route
+from pipeline.follow import MediaFollower
+from pipeline.messages.internal_pb2 import Batch, Verdicts
+from pipeline.metrics import count
+from pipeline.options import Settings
+from pipeline.snapshot import restore, snapshot
+from pipeline.source import DEAD_LETTERS
+from pipeline.wire import average_to_message, decision, growth_from_message
+
+# Batches that a rebuild has to go through, at most: some seconds of a busy route.
+COMPACT_BATCHES = 256
+
+
+def policy_of(settings: Settings) -> Policy:
+    """Give the part of the settings that the library decides by."""
+    return Policy(
+        window_us=int(settings.window_s * 1e6),
+        window_requests=settings.window_requests,
+        partners=settings.partners,
+        false_ignore_budget=settings.false_ignore_budget,
+        budget_concurrency=settings.budget_concurrency,
+        catalogue_entries=settings.catalogue_entries,
+        catalogue_ttl_us=int(settings.catalogue_ttl_s * 1e6),
+        discovery_delay_us=settings.discovery_delay_ms * 1000,
+    )
+
+
+class _Working:
+    """A route in memory, and the version of the state that it is the equal of."""
+
+    def __init__(self, route: Route, version: bytes, batches: int) -> None:
+        self.route, self.version, self.batches = route, version, batches
+        self.heard = 0  # how much of the follower's news the route has taken
+
+
+class DecideRequests(beam.DoFn):
+    """(route, Batch) in, (route, Verdicts) out."""
+
+    VERSION = ReadModifyWriteStateSpec("version", BytesCoder())
+    SNAPSHOT = ReadModifyWriteStateSpec("snapshot", BytesCoder())
+    BATCHES = BagStateSpec("batches", BytesCoder())
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def setup(self) -> None:
+        """Read the catalogue to its end before the first look."""
+        self._calibration = shipped_calibration(GRADIENT.name)
+        self._policy = policy_of(self._settings)
+        self._working: dict[str, _Working] = {}
+        self._follower = MediaFollower(self._settings)
+        self._follower.start()
+
+    def teardown(self) -> None:
+        """Stop following."""
+        self._follower.stop()
+
+    def process(
+        self,
+        element: tuple[str, bytes],
+        version: Any = beam.DoFn.StateParam(VERSION),  # noqa: B008
+        saved: Any = beam.DoFn.StateParam(SNAPSHOT),  # noqa: B008
+        batches: Any = beam.DoFn.StateParam(BATCHES),  # noqa: B008
+    ) -> Iterator[tuple[str, bytes]]:
+        """Hear one batch."""
+        name, data = element
+        batch = Batch.FromString(data)
+        if name == DEAD_LETTERS:
+            yield name, Verdicts(dead_letters=batch.dead_letters, progress=batch.progress).SerializeToString()
+            return
+        working = self._current(name, version.read() or b"", saved, batches)
+        self._learn(working)
+        outcome = _hear(working.route, batch)
+        if batch.growths:
+            # A token and not a count: after a failed bundle the same count may stand for other batches.
+            working.version = os.urandom(8)
+            version.write(working.version)
+            working.batches += 1
+            if working.batches < COMPACT_BATCHES:
+                batches.add(data)
+            else:
+                batches.clear()
+                saved.write(snapshot(working.route))
+                working.batches = 0
+        count("decide", outcome.counts)
+        verdicts = Verdicts(dropped_averages=outcome.dropped_averages, progress=batch.progress)
+        verdicts.decisions.extend(self._decision(name, ignore) for ignore in outcome.ignores)
+        verdicts.averages.extend(
+            average_to_message(average, name).SerializeToString() for average in outcome.averages.values()
+        )
+        yield name, verdicts.SerializeToString()
+
+    def _current(self, name: str, version: bytes, saved: Any, batches: Any) -> _Working:
+        working = self._working.get(name)
+        if working is not None and working.version == version:
+            return working
+        data = saved.read() if version else None
+        if data:
+            route = restore(data, name, self._policy, self._calibration)
+        else:
+            route = Route(name, self._policy, self._calibration)
+        working = self._working[name] = _Working(route, version, 0)
+        self._learn(working)
+        for block in batches.read() if version else ():
+            _hear(route, Batch.FromString(block))
+            working.batches += 1
+        return working
+
+    def _learn(self, working: _Working) -> None:
+        """Take the averages that came on the media topic since the last time."""
+        news, working.heard = self._follower.since(working.heard)
+        for media_id, average in news:
+            if average is None:
+                working.route.forget(media_id)
+            elif average.origin.rsplit("/", 1)[0] == working.route.name.rsplit("/", 1)[0]:
+                working.route.learn(average)
+
+    def _decision(self, name: str, ignore: Ignore) -> bytes:
+        waited_ms = time.time() * 1000 - ignore.audio_appended_us / 1000
+        message = decision(
+            ignore,
+            name,
+            self._calibration.version,
+            late=waited_ms > self._settings.deadline_ms,
+            shadow=self._settings.shadow,
+        )
+        return message.SerializeToString()
+
+
+def _hear(route: Route, batch: Batch) -> Outcome:
+    return route.hear([growth_from_message(growth) for growth in batch.growths], batch.low_mark_us)

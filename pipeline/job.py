@@ -1,0 +1,93 @@
+"""The streaming job: Kafka to Kafka, on any Beam runner."""
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+
+from pipeline.decide import DecideRequests
+from pipeline.errors import FailedError
+from pipeline.options import Settings
+from pipeline.sinks import CommitOffsets, WriteVerdicts
+from pipeline.source import ReadRequests
+
+# By its class name: plain "DirectRunner" picks another runner, or falls back to one without splittable DoFns.
+LOCAL_RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
+
+log = logging.getLogger(__name__)
+
+
+class JobError(FailedError):
+    """The job ended, and not because it was told to."""
+
+
+def build(pipeline: beam.Pipeline, settings: Settings) -> None:
+    """Wire the steps. Their labels are what a runner's saved state is found by: tests/test_job.py pins them."""
+    routes, acknowledged = tuple[str, bytes], tuple[str, tuple[str, bytes]]
+    _ = (
+        pipeline
+        | "Settings" >> beam.Create([settings.model_dump_json()], reshuffle=False)
+        | "ReadRequests" >> beam.ParDo(ReadRequests()).with_output_types(routes)
+        | "DecideRequests" >> beam.ParDo(DecideRequests(settings)).with_output_types(routes)
+        | "WriteVerdicts" >> beam.ParDo(WriteVerdicts(settings)).with_output_types(acknowledged)
+        | "CommitOffsets" >> beam.ParDo(CommitOffsets(settings))
+    )
+
+
+def run_job(settings: Settings, beam_args: Sequence[str]) -> None:
+    """Run until stopped.
+
+    Args:
+        settings: checked before.
+        beam_args: for Beam and its runner; without a runner the local one is used.
+
+    Raises:
+        JobError: the runner gave up; the message is the innermost cause.
+
+    """
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    logging.getLogger("pipeline").setLevel(logging.INFO)
+    # "Task ran for 0.1s blocking the event loop" is what a busy machine looks like, not a fault.
+    logging.getLogger("kafka.net").setLevel(logging.ERROR)
+    if settings.metrics_port is not None:
+        from prometheus_client import start_http_server
+
+        start_http_server(settings.metrics_port, addr="127.0.0.1")
+    options = PipelineOptions(list(beam_args))
+    standard = options.view_as(StandardOptions)
+    standard.streaming = True
+    if standard.runner is None:
+        standard.runner = LOCAL_RUNNER
+    signal.signal(signal.SIGTERM, _stop)
+    pipeline = beam.Pipeline(options=options)
+    build(pipeline, settings)
+    log.info("reading %s at %s", settings.audio_topic, settings.bootstrap_servers)
+    try:
+        result = pipeline.run()
+        result.wait_until_finish()
+    except KeyboardInterrupt:
+        _stop(signal.SIGINT, None)
+    except Exception as error:
+        log.exception("the runner gave up")
+        raise JobError(f"the job ended: {_innermost(error)}") from error
+
+
+def _innermost(error: BaseException) -> str:
+    while error.__cause__ is not None or error.__context__ is not None:
+        error = error.__cause__ or error.__context__  # type: ignore[assignment]
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def _stop(number: int, _frame: object) -> NoReturn:
+    """End at once: what is not committed is read again by the next run, so nothing needs to be finished."""
+    log.info("stopping on %s", signal.Signals(number).name)
+    logging.shutdown()
+    sys.stderr.flush()
+    os._exit(0 if number == signal.SIGTERM else 130)

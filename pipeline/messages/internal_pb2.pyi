@@ -1,0 +1,160 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Growth(_message.Message):
+    __slots__ = ("request_id", "household", "device", "start_us", "end_us", "first_word", "words", "audio_ms", "appended_us")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    HOUSEHOLD_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    START_US_FIELD_NUMBER: _ClassVar[int]
+    END_US_FIELD_NUMBER: _ClassVar[int]
+    FIRST_WORD_FIELD_NUMBER: _ClassVar[int]
+    WORDS_FIELD_NUMBER: _ClassVar[int]
+    AUDIO_MS_FIELD_NUMBER: _ClassVar[int]
+    APPENDED_US_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    household: str
+    device: str
+    start_us: int
+    end_us: int
+    first_word: int
+    words: bytes
+    audio_ms: int
+    appended_us: int
+    def __init__(self, request_id: _Optional[str] = ..., household: _Optional[str] = ..., device: _Optional[str] = ..., start_us: _Optional[int] = ..., end_us: _Optional[int] = ..., first_word: _Optional[int] = ..., words: _Optional[bytes] = ..., audio_ms: _Optional[int] = ..., appended_us: _Optional[int] = ...) -> None: ...
+
+class Progress(_message.Message):
+    __slots__ = ("routes", "needed")
+    class NeededEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: int
+        value: int
+        def __init__(self, key: _Optional[int] = ..., value: _Optional[int] = ...) -> None: ...
+    ROUTES_FIELD_NUMBER: _ClassVar[int]
+    NEEDED_FIELD_NUMBER: _ClassVar[int]
+    routes: _containers.RepeatedScalarFieldContainer[str]
+    needed: _containers.ScalarMap[int, int]
+    def __init__(self, routes: _Optional[_Iterable[str]] = ..., needed: _Optional[_Mapping[int, int]] = ...) -> None: ...
+
+class DeadLetter(_message.Message):
+    __slots__ = ("key", "has_key", "value", "topic", "partition", "offset", "timestamp_ms", "stage", "error")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    HAS_KEY_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    TOPIC_FIELD_NUMBER: _ClassVar[int]
+    PARTITION_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    TIMESTAMP_MS_FIELD_NUMBER: _ClassVar[int]
+    STAGE_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    key: bytes
+    has_key: bool
+    value: bytes
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    stage: str
+    error: str
+    def __init__(self, key: _Optional[bytes] = ..., has_key: bool = ..., value: _Optional[bytes] = ..., topic: _Optional[str] = ..., partition: _Optional[int] = ..., offset: _Optional[int] = ..., timestamp_ms: _Optional[int] = ..., stage: _Optional[str] = ..., error: _Optional[str] = ...) -> None: ...
+
+class Batch(_message.Message):
+    __slots__ = ("growths", "low_mark_us", "progress", "dead_letters")
+    GROWTHS_FIELD_NUMBER: _ClassVar[int]
+    LOW_MARK_US_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    DEAD_LETTERS_FIELD_NUMBER: _ClassVar[int]
+    growths: _containers.RepeatedCompositeFieldContainer[Growth]
+    low_mark_us: int
+    progress: Progress
+    dead_letters: _containers.RepeatedCompositeFieldContainer[DeadLetter]
+    def __init__(self, growths: _Optional[_Iterable[_Union[Growth, _Mapping]]] = ..., low_mark_us: _Optional[int] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., dead_letters: _Optional[_Iterable[_Union[DeadLetter, _Mapping]]] = ...) -> None: ...
+
+class Verdicts(_message.Message):
+    __slots__ = ("decisions", "averages", "dropped_averages", "progress", "dead_letters")
+    DECISIONS_FIELD_NUMBER: _ClassVar[int]
+    AVERAGES_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_AVERAGES_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    DEAD_LETTERS_FIELD_NUMBER: _ClassVar[int]
+    decisions: _containers.RepeatedScalarFieldContainer[bytes]
+    averages: _containers.RepeatedScalarFieldContainer[bytes]
+    dropped_averages: _containers.RepeatedScalarFieldContainer[str]
+    progress: Progress
+    dead_letters: _containers.RepeatedCompositeFieldContainer[DeadLetter]
+    def __init__(self, decisions: _Optional[_Iterable[bytes]] = ..., averages: _Optional[_Iterable[bytes]] = ..., dropped_averages: _Optional[_Iterable[str]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., dead_letters: _Optional[_Iterable[_Union[DeadLetter, _Mapping]]] = ...) -> None: ...
+
+class RouteSnapshot(_message.Message):
+    __slots__ = ("requests", "events", "averages", "low_mark_us", "catalogue_version")
+    class Request(_message.Message):
+        __slots__ = ("request_id", "household", "device", "start_us", "words", "measured_words", "audio_ms", "appended_us", "looked_ms", "closed", "matched", "ignored", "event")
+        REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+        HOUSEHOLD_FIELD_NUMBER: _ClassVar[int]
+        DEVICE_FIELD_NUMBER: _ClassVar[int]
+        START_US_FIELD_NUMBER: _ClassVar[int]
+        WORDS_FIELD_NUMBER: _ClassVar[int]
+        MEASURED_WORDS_FIELD_NUMBER: _ClassVar[int]
+        AUDIO_MS_FIELD_NUMBER: _ClassVar[int]
+        APPENDED_US_FIELD_NUMBER: _ClassVar[int]
+        LOOKED_MS_FIELD_NUMBER: _ClassVar[int]
+        CLOSED_FIELD_NUMBER: _ClassVar[int]
+        MATCHED_FIELD_NUMBER: _ClassVar[int]
+        IGNORED_FIELD_NUMBER: _ClassVar[int]
+        EVENT_FIELD_NUMBER: _ClassVar[int]
+        request_id: str
+        household: str
+        device: str
+        start_us: int
+        words: bytes
+        measured_words: int
+        audio_ms: int
+        appended_us: int
+        looked_ms: int
+        closed: bool
+        matched: bool
+        ignored: bool
+        event: str
+        def __init__(self, request_id: _Optional[str] = ..., household: _Optional[str] = ..., device: _Optional[str] = ..., start_us: _Optional[int] = ..., words: _Optional[bytes] = ..., measured_words: _Optional[int] = ..., audio_ms: _Optional[int] = ..., appended_us: _Optional[int] = ..., looked_ms: _Optional[int] = ..., closed: bool = ..., matched: bool = ..., ignored: bool = ..., event: _Optional[str] = ...) -> None: ...
+    class Member(_message.Message):
+        __slots__ = ("request_id", "alignment", "words")
+        REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+        ALIGNMENT_FIELD_NUMBER: _ClassVar[int]
+        WORDS_FIELD_NUMBER: _ClassVar[int]
+        request_id: str
+        alignment: int
+        words: bytes
+        def __init__(self, request_id: _Optional[str] = ..., alignment: _Optional[int] = ..., words: _Optional[bytes] = ...) -> None: ...
+    class Event(_message.Message):
+        __slots__ = ("media_id", "discovered_us", "households", "members", "rebuilt_us", "last_joined_us", "published_households")
+        MEDIA_ID_FIELD_NUMBER: _ClassVar[int]
+        DISCOVERED_US_FIELD_NUMBER: _ClassVar[int]
+        HOUSEHOLDS_FIELD_NUMBER: _ClassVar[int]
+        MEMBERS_FIELD_NUMBER: _ClassVar[int]
+        REBUILT_US_FIELD_NUMBER: _ClassVar[int]
+        LAST_JOINED_US_FIELD_NUMBER: _ClassVar[int]
+        PUBLISHED_HOUSEHOLDS_FIELD_NUMBER: _ClassVar[int]
+        media_id: str
+        discovered_us: int
+        households: _containers.RepeatedScalarFieldContainer[str]
+        members: _containers.RepeatedCompositeFieldContainer[RouteSnapshot.Member]
+        rebuilt_us: int
+        last_joined_us: int
+        published_households: int
+        def __init__(self, media_id: _Optional[str] = ..., discovered_us: _Optional[int] = ..., households: _Optional[_Iterable[str]] = ..., members: _Optional[_Iterable[_Union[RouteSnapshot.Member, _Mapping]]] = ..., rebuilt_us: _Optional[int] = ..., last_joined_us: _Optional[int] = ..., published_households: _Optional[int] = ...) -> None: ...
+    REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    AVERAGES_FIELD_NUMBER: _ClassVar[int]
+    LOW_MARK_US_FIELD_NUMBER: _ClassVar[int]
+    CATALOGUE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    requests: _containers.RepeatedCompositeFieldContainer[RouteSnapshot.Request]
+    events: _containers.RepeatedCompositeFieldContainer[RouteSnapshot.Event]
+    averages: _containers.RepeatedScalarFieldContainer[bytes]
+    low_mark_us: int
+    catalogue_version: int
+    def __init__(self, requests: _Optional[_Iterable[_Union[RouteSnapshot.Request, _Mapping]]] = ..., events: _Optional[_Iterable[_Union[RouteSnapshot.Event, _Mapping]]] = ..., averages: _Optional[_Iterable[bytes]] = ..., low_mark_us: _Optional[int] = ..., catalogue_version: _Optional[int] = ...) -> None: ...

@@ -1,0 +1,152 @@
+"""Writes decisions, averages and dead letters, and commits what all of them have acknowledged.
+
+A bundle ends when the broker has every record of it (acks=all); only then does its progress go on to the commit.
+"""
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.transforms.userstate import ReadModifyWriteStateSpec
+from apache_beam.coders import BytesCoder
+from apache_beam.transforms.window import GlobalWindow
+from apache_beam.utils.timestamp import MIN_TIMESTAMP
+from apache_beam.utils.windowed_value import WindowedValue
+from kafka import KafkaAdminClient, KafkaProducer
+from kafka.errors import NoError
+from kafka.structs import OffsetAndMetadata, TopicPartition
+
+from pipeline.messages.hushword_pb2 import Decision, MediaFingerprint
+from pipeline.messages.internal_pb2 import DeadLetter, Progress, Verdicts
+from pipeline.metrics import count
+from pipeline.options import Settings
+
+log = logging.getLogger(__name__)
+
+DELIVERY_S = 60
+
+
+class WriteVerdicts(beam.DoFn):
+    """(route, Verdicts) in; decisions, averages and dead letters to their topics; ('reader', (route, Progress)) out."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def setup(self) -> None:
+        """Connect."""
+        self._producer = KafkaProducer(
+            bootstrap_servers=self._settings.bootstrap_servers.split(","),
+            acks="all",
+            enable_idempotence=True,
+            linger_ms=0,
+            delivery_timeout_ms=DELIVERY_S * 1000,
+            request_timeout_ms=DELIVERY_S * 500,
+            max_request_size=2 << 20,
+        )
+
+    def teardown(self) -> None:
+        """Leave the broker."""
+        self._producer.close(5)
+
+    def start_bundle(self) -> None:
+        """Nothing is under way yet."""
+        self._sent: list[Any] = []
+        self._progress: dict[str, bytes] = {}
+
+    def process(self, element: tuple[str, bytes]) -> None:
+        """Send what one batch came to."""
+        route, data = element
+        verdicts = Verdicts.FromString(data)
+        for decision in verdicts.decisions:
+            self._send(self._settings.decisions_topic, Decision.FromString(decision).request_id.encode(), decision)
+        for average in verdicts.averages:
+            self._send(self._settings.media_topic, MediaFingerprint.FromString(average).media_id.encode(), average)
+        for media_id in verdicts.dropped_averages:
+            self._send(self._settings.media_topic, media_id.encode(), None)
+        for letter in verdicts.dead_letters:
+            key = letter.key if letter.has_key else None
+            self._send(self._settings.dead_letter_topic, key, letter.value, _headers(letter))
+            count("dead_letters", {letter.stage: 1})
+        count("sink", {"decisions": len(verdicts.decisions), "averages": len(verdicts.averages)})
+        self._progress[route] = verdicts.progress.SerializeToString()
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        """Wait for the broker, then let the progress go on."""
+        if self._sent:
+            self._producer.flush(DELIVERY_S)
+        for future in self._sent:
+            future.get(DELIVERY_S)  # raises what went wrong: the bundle fails, and is tried again
+        for route, progress in self._progress.items():
+            yield WindowedValue(("reader", (route, progress)), MIN_TIMESTAMP, [GlobalWindow()])
+
+    def _send(
+        self, topic: str, key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]] | None = None
+    ) -> None:
+        self._sent.append(self._producer.send(topic, key=key, value=value, headers=headers or []))
+
+
+def _headers(letter: DeadLetter) -> list[tuple[str, bytes]]:
+    """Say where a dead letter came from and what was wrong with it."""
+    headers = {
+        "topic": letter.topic,
+        "partition": str(letter.partition),
+        "offset": str(letter.offset),
+        "timestamp": str(letter.timestamp_ms),
+        "stage": letter.stage,
+        "error": letter.error,
+    }
+    return [(name, text.encode()) for name, text in headers.items()]
+
+
+class CommitOffsets(beam.DoFn):
+    """('reader', (route, Progress)) in: commits the oldest offset that some route may still need.
+
+    Keyed, so that one worker sees all routes; what it knows may be lost, since every route reports once a second.
+    """
+
+    # Never read: it makes the step keyed.
+    KEYED = ReadModifyWriteStateSpec("keyed", BytesCoder())
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def setup(self) -> None:
+        """Connect when there is something to commit."""
+        self._admin: Any = None
+        self._needed: dict[str, dict[int, int]] = {}
+        self._committed: dict[int, int] = {}
+
+    def teardown(self) -> None:
+        """Leave the broker."""
+        if self._admin is not None:
+            self._admin.close()
+
+    def process(self, element: tuple[str, tuple[str, bytes]], keyed: Any = beam.DoFn.StateParam(KEYED)) -> None:  # noqa: ARG002, B008
+        """Take one route's progress."""
+        _, (route, data) = element
+        progress = Progress.FromString(data)
+        self._needed[route] = dict(progress.needed)
+        self._needed = {name: self._needed[name] for name in progress.routes if name in self._needed}
+        if len(self._needed) < len(progress.routes):
+            return
+        partitions = set.intersection(*(set(needed) for needed in self._needed.values()))
+        oldest = {p: min(needed[p] for needed in self._needed.values()) for p in partitions}
+        if oldest != self._committed:
+            self._commit(oldest)
+
+    def _commit(self, offsets: dict[int, int]) -> None:
+        if self._admin is None:
+            self._admin = KafkaAdminClient(bootstrap_servers=self._settings.bootstrap_servers.split(","))
+        topic = self._settings.audio_topic
+        answers = self._admin.alter_group_offsets(
+            self._settings.group_id,
+            {TopicPartition(topic, p): OffsetAndMetadata(offset, "", -1) for p, offset in offsets.items()},
+        )
+        refused = [error for error in answers.values() if error is not NoError]
+        if refused:
+            # Not lost: the next progress, within a second, commits what this one would have.
+            count("commit", {"refused": 1})
+            log.warning("the commit of offsets was refused: %s", refused[0].__name__)
+            return
+        self._committed = offsets

@@ -1,0 +1,92 @@
+"""A route's whole state as bytes and back: what Beam's state holds between the batches that it has not yet folded in."""
+
+import numpy as np
+
+from matcher.event import Event
+from matcher.evidence import Calibration
+from matcher.route import Policy, Route
+from pipeline.messages.hushword_pb2 import MediaFingerprint
+from pipeline.messages.internal_pb2 import RouteSnapshot
+from pipeline.wire import average_from_message, average_to_message
+
+
+def snapshot(route: Route) -> bytes:
+    """Give everything that a route's next decisions depend on."""
+    message = RouteSnapshot(low_mark_us=route.now_us, catalogue_version=route.catalogue.version)
+    for request in route.window.requests.values():
+        message.requests.add(
+            request_id=request.request_id,
+            household=request.household,
+            device=request.device,
+            start_us=request.start_us,
+            words=_to_bytes(route.window.fingerprint(request)),
+            measured_words=request.measured_words,
+            audio_ms=request.audio_ms,
+            appended_us=request.appended_us,
+            looked_ms=request.looked_ms,
+            closed=request.closed,
+            matched=request.matched,
+            ignored=request.ignored,
+            event=request.event,
+        )
+    for event in route.events.values():
+        entry = message.events.add(
+            media_id=event.media_id,
+            discovered_us=event.discovered_us,
+            households=sorted(event.households),
+            rebuilt_us=event.rebuilt_us,
+            last_joined_us=event.last_joined_us,
+            published_households=event.published_households,
+        )
+        for request_id, row in event.members.items():
+            entry.members.add(
+                request_id=request_id,
+                alignment=event.alignments[row],
+                words=_to_bytes(event.words[row, : event.lengths[row]]),
+            )
+    for average in route.catalogue.averages.values():
+        message.averages.append(average_to_message(average, route.name).SerializeToString())
+    return message.SerializeToString()
+
+
+def restore(data: bytes, name: str, policy: Policy, calibration: Calibration) -> Route:
+    """Give a route that goes on as the one that `snapshot` was taken of would have."""
+    message = RouteSnapshot.FromString(data)
+    route = Route(name, policy, calibration)
+    for entry in message.averages:
+        route.catalogue.put(average_from_message(MediaFingerprint.FromString(entry)))
+    route.catalogue.version = message.catalogue_version
+    route.now_us = message.low_mark_us
+    for saved in message.requests:
+        request, _ = route.window.add(saved.request_id, saved.household, saved.device, saved.start_us)
+        words = _from_bytes(saved.words)
+        # Own means are sums of whole numbers, so measuring once over all words gives what measuring by steps gave.
+        if saved.measured_words:
+            route.window.extend(request, words[: saved.measured_words])
+            route.window.measure(request)
+        route.window.extend(request, words[saved.measured_words :])
+        request.audio_ms = saved.audio_ms
+        request.appended_us = saved.appended_us
+        request.looked_ms = saved.looked_ms
+        request.closed = saved.closed
+        request.matched = saved.matched
+        request.ignored = saved.ignored
+        request.event = saved.event
+    for kept in message.events:
+        event = Event(kept.media_id, kept.discovered_us)
+        for member in kept.members:
+            event.join(member.request_id, member.request_id, member.alignment, _from_bytes(member.words), 0)
+        event.households = set(kept.households)
+        event.rebuilt_us = kept.rebuilt_us
+        event.last_joined_us = kept.last_joined_us
+        event.published_households = kept.published_households
+        route.events[event.media_id] = event
+    return route
+
+
+def _to_bytes(words: np.ndarray[tuple[int], np.dtype[np.uint32]]) -> bytes:
+    return words.astype("<u4").tobytes()
+
+
+def _from_bytes(data: bytes) -> np.ndarray[tuple[int], np.dtype[np.uint32]]:
+    return np.frombuffer(data, "<u4").astype(np.uint32)

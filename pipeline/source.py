@@ -1,0 +1,353 @@
+"""Reads the audio topic: a splittable DoFn over all partitions, with the fingerprints grown right here.
+
+The restriction is where the reader stands in every partition, and from where it would have to read again to stand
+there: after a restore it re-reads a few seconds and rebuilds the requests that it carried. Between bundles it keeps
+consumer and requests in memory; whenever they are not exactly what the restriction says, they are made anew.
+"""
+
+import logging
+import struct
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.coders import Coder
+from apache_beam.io.iobase import RestrictionProgress, RestrictionTracker
+from apache_beam.io.watermark_estimators import ManualWatermarkEstimator
+from apache_beam.transforms.core import RestrictionProvider
+from apache_beam.utils.timestamp import Duration, Timestamp
+from kafka import KafkaConsumer, TopicPartition
+
+from matcher.route import Growth
+from pipeline.assembly import NEVER_US, Assembler, AssemblyLimits
+from pipeline.chunks import BadRecordError
+from pipeline.messages.internal_pb2 import Batch, DeadLetter, Progress
+from pipeline.metrics import count
+from pipeline.options import Settings
+from pipeline.wire import growth_to_message
+
+log = logging.getLogger(__name__)
+
+# The route of what could not be read; it has no slash, as those of requests have. It also carries the progress of a
+# topic that has brought no request yet.
+DEAD_LETTERS = "dead-letters"
+POLL_MS = 50
+POLL_RECORDS = 500
+IDLE_DEFER_S = 0.01
+# How often every route hears the mark and the progress, though it has no audio of its own.
+BEAT_S = 1.0
+# A partition so far ahead of one that still has records to be read is left alone until that one has caught up.
+AHEAD_US = 2_000_000
+METADATA_MAX_AGE_MS = 5_000
+
+
+class ReadError(RuntimeError):
+    """The topic no longer holds what the job needs: the message says what an operator can do."""
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a reader stands: per partition (oldest offset needed, next offset), and the low mark it has emitted."""
+
+    partitions: tuple[tuple[int, int, int], ...]
+    low_mark_us: int = NEVER_US
+
+    @classmethod
+    def make(cls, needed: Mapping[int, int], next_offsets: Mapping[int, int], low_mark_us: int) -> "Position":
+        """Build it from two mappings over the same partitions."""
+        return cls(tuple((p, needed[p], next_offsets[p]) for p in sorted(next_offsets)), low_mark_us)
+
+
+class PositionCoder(Coder):
+    """A position as little-endian numbers."""
+
+    def encode(self, value: Position) -> bytes:
+        """Give the mark, then three numbers a partition."""
+        return struct.pack("<q", value.low_mark_us) + b"".join(struct.pack("<iqq", *p) for p in value.partitions)
+
+    def decode(self, encoded: bytes) -> Position:
+        """Give back what `encode` was given."""
+        (low_mark_us,) = struct.unpack_from("<q", encoded)
+        return Position(tuple(struct.iter_unpack("<iqq", encoded[8:])), low_mark_us)
+
+    def is_deterministic(self) -> bool:
+        """Partitions are sorted."""
+        return True
+
+
+class PositionTracker(RestrictionTracker):
+    """One claim a bundle: the position after a poll. What is left is always 'from there on'."""
+
+    def __init__(self, position: Position) -> None:
+        self._start = self._claimed = position
+        self._split = False
+
+    def current_restriction(self) -> Position:
+        """Where the bundle started."""
+        return self._start
+
+    def current_progress(self) -> RestrictionProgress:
+        """A topic has no end, so half of it is always done."""
+        return RestrictionProgress(completed=1.0, remaining=1.0)
+
+    def try_claim(self, position: Position) -> bool:
+        """Move on to `position`, unless the runner has taken the rest away."""
+        if self._split:
+            return False
+        self._claimed = position
+        return True
+
+    def try_split(self, fraction_of_remainder: float) -> tuple[Position, Position] | None:
+        """Hand over everything after the claim; there is nothing else to cut."""
+        if fraction_of_remainder != 0 or self._split:
+            return None
+        self._split = True
+        return self._start, self._claimed
+
+    def check_done(self) -> None:
+        """Every bundle ends by deferring the rest."""
+        if not self._split:
+            raise ValueError("the reader returned without deferring what is left of its topic")
+
+    def is_bounded(self) -> bool:
+        """A topic has no end."""
+        return False
+
+
+class FromCommitted(RestrictionProvider):
+    """Starts where the group committed, or where the settings say. The element is the settings as JSON."""
+
+    def initial_restriction(self, element: str) -> Position:
+        """Ask the broker for partitions and committed offsets."""
+        settings = Settings.model_validate_json(element)
+        consumer = _consumer(settings)
+        try:
+            partitions = [TopicPartition(settings.audio_topic, p) for p in _partitions(consumer, settings)]
+            begin = consumer.beginning_offsets(partitions)
+            fallback = begin if settings.start_at == "earliest" else consumer.end_offsets(partitions)
+            start = {}
+            for partition in partitions:
+                committed = consumer.committed(partition)
+                offset = fallback[partition] if committed is None else committed
+                if offset < begin[partition]:
+                    raise ReadError(
+                        f"{partition.topic}-{partition.partition} begins at offset {begin[partition]}, after the"
+                        f" committed {offset}: its retention has deleted audio that was never read; reset the offsets"
+                        f" of group {settings.group_id!r} to go on without it"
+                    )
+                start[partition.partition] = offset
+            return Position.make(start, start, NEVER_US)
+        finally:
+            consumer.close()
+
+    def create_tracker(self, restriction: Position) -> PositionTracker:
+        """Give a tracker for one bundle."""
+        return PositionTracker(restriction)
+
+    def restriction_size(self, element: str, restriction: Position) -> int:  # noqa: ARG002
+        """One reader, never divided."""
+        return 1
+
+    def restriction_coder(self) -> PositionCoder:
+        """Give the coder of positions."""
+        return PositionCoder()
+
+    def truncate(self, element: str, restriction: Position) -> None:  # noqa: ARG002
+        """On drain: stop."""
+
+
+class Reader:
+    """A consumer and the requests it carries, from a position on."""
+
+    def __init__(self, settings: Settings, position: Position) -> None:
+        self._settings = settings
+        self._limits = AssemblyLimits(
+            reorder_us=settings.reorder_ms * 1000,
+            window_us=int(settings.window_s * 1e6),
+            timeout_us=int(settings.request_timeout_s * 1e6),
+            max_clock_skew_us=int(settings.max_clock_skew_s * 1e6),
+            max_open=settings.max_open_requests,
+            shards=settings.shards,
+        )
+        self._assembler = Assembler(self._limits, {p: n for p, _, n in position.partitions}, position.low_mark_us)
+        self._consumer = _consumer(settings)
+        self._assigned: list[TopicPartition] = []
+        self._assign({p: needed for p, needed, _ in position.partitions})
+        self._beaten_s = 0.0
+        self.position = position
+
+    def poll(self, wait_ms: int) -> tuple[dict[str, list[Growth]], list[DeadLetter], bool]:
+        """Read what there is, waiting at most so long for it.
+
+        Returns:
+            Growths by route, dead letters, and whether anything was read.
+
+        """
+        self._add_new_partitions()
+        polled = self._consumer.poll(wait_ms, max_records=POLL_RECORDS)
+        letters = []
+        for at, records in polled.items():
+            for record in records:
+                try:
+                    self._assembler.take(at.partition, record.offset, record.timestamp * 1000, record.value)
+                except BadRecordError as error:
+                    if record.offset >= self._read_before.get(at.partition, 0):
+                        letters.append(_dead_letter(record, error))
+        for at in self._assigned:
+            highwater = self._consumer.highwater(at)
+            if highwater is not None and self._consumer.position(at) >= highwater:
+                self._assembler.idle(at.partition)
+        growths = self._assembler.release()
+        self._hold_back_those_ahead()
+        self.position = Position.make(
+            self._assembler.needed(), self._assembler.positions(), self._assembler.low_mark_us
+        )
+        count("reader", self._assembler.counts)
+        self._assembler.counts = Counter()
+        return growths, letters, bool(polled)
+
+    def progress(self) -> Progress:
+        """Say what may be committed once every route has acknowledged all that was given out until now."""
+        return Progress(routes=[*self._assembler.routes(), DEAD_LETTERS], needed=self._assembler.needed())
+
+    @property
+    def low_mark_us(self) -> int:
+        """Capture time before which nothing more is given out, but for what comes late."""
+        return self._assembler.low_mark_us
+
+    def beat(self) -> bool:
+        """Tell whether it is time for every route to hear the mark."""
+        if time.monotonic() < self._beaten_s + BEAT_S:
+            return False
+        self._beaten_s = time.monotonic()
+        return True
+
+    def close(self) -> None:
+        """Leave the broker."""
+        self._consumer.close()
+
+    def _assign(self, offsets: Mapping[int, int]) -> None:
+        self._assigned = [TopicPartition(self._settings.audio_topic, p) for p in offsets]
+        self._consumer.assign(self._assigned)
+        for at in self._assigned:
+            self._consumer.seek(at, offsets[at.partition])
+        self._read_before = {p: n for p, n in self._assembler.positions().items() if n > offsets[p]}
+
+    def _add_new_partitions(self) -> None:
+        known = {at.partition for at in self._assigned}
+        new = sorted((self._consumer.partitions_for_topic(self._settings.audio_topic) or set()) - known)
+        if not new:
+            return
+        offsets = {at.partition: self._consumer.position(at) for at in self._assigned}
+        for partition in new:
+            log.info("reading partition %d, which was added to %s", partition, self._settings.audio_topic)
+            self._assembler.add_partition(partition, 0)
+            offsets[partition] = 0
+        self._assign(offsets)
+
+    def _hold_back_those_ahead(self) -> None:
+        newest_us = self._assembler.newest_us()
+        if len(newest_us) < 2 and not self._consumer.paused():
+            return
+        behind_us = min(newest_us.values(), default=0)
+        for at in self._assigned:
+            ahead = newest_us.get(at.partition, NEVER_US) > behind_us + AHEAD_US
+            if ahead and at not in self._consumer.paused():
+                self._consumer.pause(at)
+            elif not ahead and at in self._consumer.paused():
+                self._consumer.resume(at)
+
+
+class ReadRequests(beam.DoFn):
+    """Settings in; (route, Batch) out: for the routes that a poll brought something for, now and then for all."""
+
+    def setup(self) -> None:
+        """Readers are made when their position is known."""
+        self._reader: Reader | None = None
+
+    def teardown(self) -> None:
+        """Leave the broker."""
+        self._drop()
+
+    @beam.DoFn.unbounded_per_element()
+    def process(
+        self,
+        element: str,
+        tracker: Any = beam.DoFn.RestrictionParam(FromCommitted()),  # noqa: B008
+        watermark: Any = beam.DoFn.WatermarkEstimatorParam(ManualWatermarkEstimator.default_provider()),  # noqa: B008
+    ) -> Iterator[Any]:
+        """One poll a bundle: that bounds the latency, and the rest is deferred at once."""
+        start = tracker.current_restriction()
+        if self._reader is None or self._reader.position != start:
+            self._drop()
+            self._reader = Reader(Settings.model_validate_json(element), start)
+        reader = self._reader
+        try:
+            growths, letters, any_read = reader.poll(POLL_MS)
+        except BaseException:
+            self._drop()
+            raise
+        if not tracker.try_claim(reader.position):
+            self._drop()
+            return
+        progress = reader.progress()
+        routes = progress.routes if reader.beat() else [*growths, *([DEAD_LETTERS] if letters else [])]
+        for route in routes:
+            batch = Batch(low_mark_us=reader.low_mark_us, progress=progress)
+            batch.growths.extend(growth_to_message(growth) for growth in growths.get(route, ()))
+            if route == DEAD_LETTERS:
+                batch.dead_letters.extend(letters)
+            yield route, batch.SerializeToString()
+        _advance(watermark, reader.low_mark_us)
+        tracker.defer_remainder(Duration(0 if any_read else IDLE_DEFER_S))
+
+    def _drop(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+
+def _consumer(settings: Settings) -> Any:
+    return KafkaConsumer(
+        bootstrap_servers=settings.bootstrap_servers.split(","),
+        group_id=settings.group_id,
+        enable_auto_commit=False,
+        auto_offset_reset="none",
+        fetch_max_wait_ms=POLL_MS,
+        fetch_min_bytes=1,
+        max_partition_fetch_bytes=2 << 20,
+        metadata_max_age_ms=METADATA_MAX_AGE_MS,
+    )
+
+
+def _partitions(consumer: Any, settings: Settings) -> list[int]:
+    found = consumer.partitions_for_topic(settings.audio_topic)
+    if not found:
+        raise ReadError(f"topic {settings.audio_topic!r} has no partitions")
+    return sorted(found)
+
+
+def _dead_letter(record: Any, error: BadRecordError) -> DeadLetter:
+    return DeadLetter(
+        key=record.key or b"",
+        has_key=record.key is not None,
+        value=record.value or b"",
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        timestamp_ms=record.timestamp,
+        stage=error.stage,
+        error=str(error),
+    )
+
+
+def _advance(watermark: Any, low_mark_us: int) -> None:
+    if low_mark_us <= NEVER_US:
+        return
+    now = Timestamp(micros=low_mark_us)
+    current = watermark.current_watermark()
+    if current is None or now > current:
+        watermark.set_watermark(now)

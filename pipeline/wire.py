@@ -1,0 +1,135 @@
+"""Between the library's objects and the messages."""
+
+import uuid
+
+import numpy as np
+
+from matcher.bits import GRADIENT
+from matcher.catalogue import Average
+from matcher.fingerprint import MAX_WORDS
+from matcher.route import Growth, Ignore, Reason
+from pipeline.messages import hushword_pb2 as topics
+from pipeline.messages import internal_pb2 as internal
+
+# A decision's id is its request's in this namespace: whoever made the decision, and however often.
+_DECISIONS = uuid.UUID("5f0d8a52-6d7c-5b9e-9c36-1f6f7f0a4c11")
+_REASONS = {Reason.CONCURRENT: topics.Decision.CONCURRENT, Reason.DISCOVERED: topics.Decision.DISCOVERED}
+
+
+class BadMediaError(ValueError):
+    """A record of the media topic that is not a fingerprint."""
+
+
+def decision_id(request_id: str) -> str:
+    """Give the id of the one decision that there can be about a request."""
+    return str(uuid.uuid5(_DECISIONS, request_id))
+
+
+def growth_to_message(growth: Growth) -> internal.Growth:
+    """Give a growth as a message."""
+    return internal.Growth(
+        request_id=growth.request_id,
+        household=growth.household,
+        device=growth.device,
+        start_us=growth.start_us,
+        end_us=growth.end_us,
+        first_word=growth.first_word,
+        words=growth.words.astype("<u4").tobytes(),
+        audio_ms=growth.audio_ms,
+        appended_us=growth.appended_us,
+    )
+
+
+def growth_from_message(message: internal.Growth) -> Growth:
+    """Give back what `growth_to_message` was given."""
+    return Growth(
+        request_id=message.request_id,
+        household=message.household,
+        device=message.device,
+        start_us=message.start_us,
+        end_us=message.end_us,
+        first_word=message.first_word,
+        words=np.frombuffer(message.words, "<u4"),
+        audio_ms=message.audio_ms,
+        appended_us=message.appended_us,
+    )
+
+
+def decision(ignore: Ignore, route: str, calibration: str, *, late: bool, shadow: bool) -> topics.Decision:
+    """Give the message that tells a gateway to ignore a request.
+
+    Args:
+        ignore: what the route decided.
+        route: "wake word/locale/shard".
+        calibration: version of the calibration that it was decided with.
+        late: whether its audio had waited longer than the deadline.
+        shadow: whether nobody shall act on it.
+
+    """
+    wake_word, locale, _ = route.split("/")
+    return topics.Decision(
+        decision_id=decision_id(ignore.request_id),
+        request_id=ignore.request_id,
+        household_id=ignore.household,
+        device_id=ignore.device,
+        wake_word=wake_word,
+        locale=locale,
+        verdict=topics.Decision.IGNORE,
+        reason=_REASONS[ignore.reason],
+        media_id=ignore.media_id,
+        households=ignore.households,
+        bit_error_rate=ignore.bit_error_rate,
+        bits_compared=ignore.bits_compared,
+        alignment_ms=ignore.alignment_ms,
+        score=ignore.score,
+        audio_used_ms=ignore.audio_used_ms,
+        decided_at_us=ignore.decided_at_us,
+        audio_appended_us=ignore.audio_appended_us,
+        catalogue_version=ignore.catalogue_version,
+        calibration=calibration,
+        late=late,
+        shadow=shadow,
+    )
+
+
+def average_to_message(average: Average, route: str) -> topics.MediaFingerprint:
+    """Give a discovered average as the media topic holds it."""
+    wake_word, locale, _ = route.split("/")
+    return topics.MediaFingerprint(
+        media_id=average.media_id,
+        kind=topics.MediaFingerprint.DISCOVERED,
+        wake_word=wake_word,
+        locale=locale,
+        bits=GRADIENT.name,
+        words=average.words.astype("<u4").tobytes(),
+        votes=average.votes.tobytes(),
+        households=average.households,
+        valid_from_us=average.valid_from_us,
+        valid_until_us=average.valid_until_us,
+        origin=average.origin,
+        discovered_us=average.discovered_us,
+    )
+
+
+def average_from_message(message: topics.MediaFingerprint) -> Average:
+    """Give back what `average_to_message` was given.
+
+    Raises:
+        BadMediaError: its words and votes do not fit each other, or it is too long.
+
+    """
+    words, votes = np.frombuffer(message.words, np.uint8), np.frombuffer(message.votes, np.uint8)
+    if not message.media_id or len(words) != 4 * len(votes) or not 0 < len(votes) <= MAX_WORDS:
+        raise BadMediaError(f"{len(words)} bytes of words and {len(votes)} votes")
+    if message.households < 3:
+        raise BadMediaError(f"an average of {message.households} households: it takes three")
+    return Average(
+        media_id=message.media_id,
+        words=np.frombuffer(message.words, "<u4").astype(np.uint32),
+        votes=votes,
+        households=message.households,
+        discovered_us=message.discovered_us,
+        valid_from_us=message.valid_from_us,
+        valid_until_us=message.valid_until_us,
+        origin=message.origin,
+    )
