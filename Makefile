@@ -1,17 +1,66 @@
-# Needs Python 3.11 or newer and make; everything else is fetched by the targets themselves.
+# Needs Python 3.11 or newer and make; everything else is fetched by the targets themselves into .venv and, for the
+# Kafka and Flink of tests and demonstrations, into ~/.cache/hushword (or $HUSHWORD_CACHE).
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.ready
+INSTALLED := $(VENV)/.installed
+SOURCES := $(shell find matcher pipeline -type f -not -path '*/__pycache__/*' 2>/dev/null) README.md LICENSE NOTICE
+RECORDING ?=
+ARGS ?=
 
-.PHONY: setup test lint evaluate proto clean
+.PHONY: help setup demo evaluate test test-slow test-flink lint format bench proto picture clean
 
-setup: $(STAMP)
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-$(STAMP): pyproject.toml constraints.txt
-	@test -n "$(PYTHON)" || { echo "hushword needs Python 3.11 or newer: none is on the PATH"; exit 2; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "hushword needs Python 3.11 or newer, $(PYTHON) is older"; exit 2; }
-	@echo "Setting up $(VENV) (a few minutes the first time)"
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+setup: $(INSTALLED)  ## .venv with hushword and everything that it is developed with
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "hushword needs Python 3.11 or newer, and there is none on the PATH" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "hushword needs Python 3.11 or newer, and $(PYTHON) is older: try make PYTHON=/path/to/python" >&2; exit 2; }
+	@echo "setting up $(VENV): a minute or two, the first time" >&2
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar off \
+		--constraint constraints.txt '.[dev]'
 	@touch $@
+
+# What is tested and shown is the installed wheel, not the source tree.
+$(INSTALLED): $(VENV)/.ready $(SOURCES)
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar off --no-deps --force-reinstall .
+	@touch $@
+
+demo: $(INSTALLED)  ## an advertisement wakes a street of homes, and hushword sends them back to sleep
+	@$(BIN)/hushword demo $(ARGS)
+
+evaluate: $(INSTALLED)  ## the job over a labelled recording: make evaluate RECORDING=folder [ARGS=...]
+	@test -n "$(RECORDING)" || { echo "usage: make evaluate RECORDING=folder [ARGS='--speed 20 --json']" >&2; exit 2; }
+	@$(BIN)/hushword evaluate "$(RECORDING)" --run $(ARGS)
+
+test: $(INSTALLED)  ## all tests but the long ones
+	$(BIN)/pytest -m "not slow and not flink" $(ARGS)
+
+test-slow: $(INSTALLED)  ## the long ones: whole recordings, ten thousand bad records
+	$(BIN)/pytest -m "slow" $(ARGS)
+
+test-flink: $(INSTALLED)  ## the job on a real Flink
+	$(BIN)/pytest -m "flink and not slow" $(ARGS)
+
+lint: $(VENV)/.ready  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.ready  ## what ruff can mend by itself
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(INSTALLED)  ## speed, latency and memory, each beside a baseline
+	@$(BIN)/python -m bench $(ARGS)
+
+proto: pipeline/messages/hushword.proto pipeline/messages/internal.proto  ## the code of the messages, made anew
+	@test -x .venv-proto/bin/python || { $(PYTHON) -m venv .venv-proto && .venv-proto/bin/python -m pip install --quiet grpcio-tools==1.71.2; }
+	.venv-proto/bin/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. $^
+
+clean:  ## everything that make made here
+	rm -rf $(VENV) .venv-proto build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

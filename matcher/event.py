@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from matcher.evidence import MIN_WORDS, Calibration, compare, OwnNull
+from matcher.evidence import MIN_WORDS, Calibration, compare
 from matcher.fingerprint import MAX_WORDS
 from matcher.kernels import majority
 
@@ -57,9 +57,7 @@ def best_triple(
                 continue
             score = float(scores[i] + scores[j] + edge - max(scores[i], scores[j], edge))
             if best is None or score > best.score:
-                best = Triple(
-                    (row, int(rows[i]), int(rows[j])), (int(alignments[i]), int(alignments[j])), score
-                )
+                best = Triple((row, int(rows[i]), int(rows[j])), (int(alignments[i]), int(alignments[j])), score)
     return best
 
 

@@ -245,4 +245,5 @@ class OwnNull:
         """
         add_errors(words, self._words, self._calibration.cohort, ALIGNMENTS, self._errors, self._compared)
         self._words = len(words)
-        return mean_lowest_rate(self._errors, self._compared, MIN_WORDS) - self._calibration.null_mean(len(words))
+        mean: float = mean_lowest_rate(self._errors, self._compared, MIN_WORDS)
+        return mean - self._calibration.null_mean(len(words))

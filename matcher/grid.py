@@ -141,7 +141,8 @@ def log_energies(samples: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     spectra = scipy.fft.rfft(frames, axis=1)
     out = np.empty((len(frames), BANDS), np.float32)
     band_energies(spectra, *band_weights(), out)
-    return np.log(out + _FLOOR)
+    logarithms: npt.NDArray[np.float32] = np.log(out + _FLOOR)
+    return logarithms
 
 
 class FilterBank:

@@ -15,7 +15,7 @@ _I4 = npt.NDArray[np.int32]
 _F4 = npt.NDArray[np.float32]
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def popcount(typingctx, word):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN201, ARG001
     """Number of bits set in a uint32: LLVM's own instruction, which it also vectorises."""
 
@@ -35,7 +35,7 @@ _rows_in = nb.types.Array(nb.uint32, 2, "C", readonly=True)
 @nb.njit(nb.int32(_words_in, _words_in, nb.int64, nb.int64, nb.int64), cache=True, nogil=True)
 def errors_between(first: _U4, second: _U4, first_start: int, second_start: int, count: int) -> int:
     """Bits that differ between first[first_start:][:count] and second[second_start:][:count]."""
-    total = nb.int32(0)
+    total: int = nb.int32(0)
     a = first[first_start : first_start + count]
     b = second[second_start : second_start + count]
     for k in range(count):

@@ -64,13 +64,18 @@ def pair_matrix(
     rates, alignments, compared = np.empty(shape, np.float32), np.empty(shape, np.int32), np.empty(shape, np.int32)
     lengths, rows = np.full(len(others), other_length, np.int32), np.arange(len(others), dtype=np.int64)
     for i, row in enumerate(words):
-        one_against_many(row[:length], others, lengths, rows, ALIGNMENTS, MIN_WORDS, rates[i], alignments[i], compared[i])
+        one_against_many(
+            row[:length], others, lengths, rows, ALIGNMENTS, MIN_WORDS, rates[i], alignments[i], compared[i]
+        )
     return rates, alignments
 
 
 @nb.njit(cache=True)
 def best_triple_scores(
-    scores: npt.NDArray[np.float32], alignments: npt.NDArray[np.int32], members: npt.NDArray[np.int64], out: npt.NDArray[np.float32]
+    scores: npt.NDArray[np.float32],
+    alignments: npt.NDArray[np.int32],
+    members: npt.NDArray[np.int64],
+    out: npt.NDArray[np.float32],
 ) -> None:
     """Raise out[i] to the best consistent triple score of member i within the members; the rule of `best_triple`."""
     m = len(members)
@@ -145,8 +150,8 @@ def measure(
     rng = np.random.default_rng(seed)
     if len(unrelated.words) < max(cohort_size, max(concurrent) + 1) or not unrelated.averages:
         raise NullError(
-            f"{len(unrelated.words)} unrelated requests and {len(unrelated.averages)} averages are too few to measure a null:"
-            f" it takes {max(cohort_size, max(concurrent) + 1)} and 1"
+            f"{len(unrelated.words)} unrelated requests and {len(unrelated.averages)} averages are too few to"
+            f" measure a null: it takes {max(cohort_size, max(concurrent) + 1)} and 1"
         )
     cohort = np.sort(rng.permutation(len(unrelated.words))[:cohort_size])
     lengths = look_words(bits)
@@ -181,9 +186,7 @@ def measure(
     return Calibration(**{**vars(draft), "template": _template_tail(draft, unrelated, lengths)})
 
 
-def _template_tail(
-    draft: Calibration, unrelated: Unrelated, lengths: Sequence[int]
-) -> Tail:
+def _template_tail(draft: Calibration, unrelated: Unrelated, lengths: Sequence[int]) -> Tail:
     """Tail of a request's best score, over its looks, against one average."""
     averages = unrelated.averages
     best = np.full((len(unrelated.words), len(averages)), -np.inf)

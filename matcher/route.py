@@ -264,7 +264,8 @@ class Route:
     def _others(self, request: Request) -> npt.NDArray[np.int64]:
         """Rows of the window that have enough words to be compared with."""
         rows = self.window.rows()
-        return rows[(self.window.lengths[rows] >= MIN_WORDS) & (rows != request.row)]
+        others: npt.NDArray[np.int64] = rows[(self.window.lengths[rows] >= MIN_WORDS) & (rows != request.row)]
+        return others
 
     def _drawn(self, request: Request, rows: npt.NDArray[np.int64], outcome: Outcome) -> npt.NDArray[np.int64]:
         """About K of the rows: those whose hash with the request's is low, the same from either side."""
@@ -272,7 +273,7 @@ class Route:
             return rows
         mixed = (self.window.hashes[rows] ^ self.window.hashes[request.row]) * np.uint64(0x9E3779B97F4A7C15)
         share = np.uint64(self.policy.partners / len(rows) * 2**64)
-        drawn = rows[(mixed ^ (mixed >> np.uint64(32))) * np.uint64(0xBF58476D1CE4E5B9) < share]
+        drawn: npt.NDArray[np.int64] = rows[(mixed ^ (mixed >> np.uint64(32))) * np.uint64(0xBF58476D1CE4E5B9) < share]
         outcome.counts["comparisons_left_out"] += len(rows) - len(drawn)
         return drawn
 

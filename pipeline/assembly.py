@@ -8,7 +8,7 @@ read first.
 import heapq
 import zlib
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -90,9 +90,7 @@ class Assembler:
     older offsets were given out already (NEVER_US: none were). Records before a position rebuild what was carried.
     """
 
-    def __init__(
-        self, limits: AssemblyLimits, positions: Mapping[int, int], emitted_us: int = NEVER_US
-    ) -> None:
+    def __init__(self, limits: AssemblyLimits, positions: Mapping[int, int], emitted_us: int = NEVER_US) -> None:
         self.limits = limits
         self.low_mark_us = NEVER_US
         self.counts: Counter[str] = Counter()
@@ -144,7 +142,9 @@ class Assembler:
             self.counts["duplicate_chunks"] += 1
             return
         request.held.add(record.seq)
-        heapq.heappush(self._held, (record.end_us, record.request_id, record.seq, partition, offset, appended_us, record))
+        heapq.heappush(
+            self._held, (record.end_us, record.request_id, record.seq, partition, offset, appended_us, record)
+        )
 
     def idle(self, partition: int) -> None:
         """Note that a partition has been read to its end."""
@@ -169,7 +169,7 @@ class Assembler:
             carried = offset < self._new_from[partition] and chunk.end_us <= self._emitted_us
             if growth is not None and not carried:
                 growths.setdefault(request.route, []).append(growth)
-                self._routes[request.route] = max(self._routes[request.route], chunk.end_us)
+                self._routes[request.route] = max(self._routes.get(request.route, NEVER_US), chunk.end_us)
         self._forget()
         return growths
 
@@ -253,7 +253,9 @@ class Assembler:
         request.end_us = chunk.end_us
         request.heard_us += chunk.end_us - chunk.start_us
         first_word = request.fingerprint.words
-        words = np.empty(0, np.uint32) if request.fingerprint.full else request.fingerprint.grow(_at_16_khz(request, chunk))
+        words = (
+            np.empty(0, np.uint32) if request.fingerprint.full else request.fingerprint.grow(_at_16_khz(request, chunk))
+        )
         return Growth(
             request_id=chunk.request_id,
             household=chunk.household,

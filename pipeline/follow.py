@@ -112,7 +112,9 @@ class MediaFollower:
                 average = average_from_message(message)
             except (DecodeError, BadMediaError) as error:
                 count("media", {"malformed": 1})
-                log.warning("%s-%d offset %d is no fingerprint: %s", record.topic, record.partition, record.offset, error)
+                log.warning(
+                    "%s-%d offset %d is no fingerprint: %s", record.topic, record.partition, record.offset, error
+                )
                 return
         with self._lock:
             self._number += 1

@@ -1,4 +1,4 @@
-"""A route's whole state as bytes and back: what Beam's state holds between the batches that it has not yet folded in."""
+"""A route's whole state as bytes, and back."""
 
 import numpy as np
 

@@ -155,7 +155,7 @@ class FromCommitted(RestrictionProvider):
         """Give the coder of positions."""
         return PositionCoder()
 
-    def truncate(self, element: str, restriction: Position) -> None:  # noqa: ARG002
+    def truncate(self, element: str, restriction: Position) -> None:
         """On drain: stop."""
 
 
