@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from matcher.evidence import MIN_WORDS, Calibration, compare
+from matcher.evidence import MIN_WORDS, Calibration
 from matcher.fingerprint import MAX_WORDS
-from matcher.kernels import majority
+from matcher.kernels import majority, rates_against_others
 
 # More voters than this change an average no more (SCIENCE: 30 households and 10 differ by a point).
 MAX_VOTERS = 64
@@ -120,28 +120,20 @@ class Event:
             Words uint32 (n,) and votes uint8 (n,), up to the last word that at least two members have.
 
         """
-        rows = np.arange(len(self.members), dtype=np.int64)
+        rows, alignments = np.arange(len(self.members), dtype=np.int64), np.array(self.alignments, np.int32)
         if len(rows) > 3:
-            rows = np.array([r for r in rows if self._holds(int(r), rows, calibration)], np.int64)
-        words, votes = self._majority(rows if len(rows) >= 3 else np.arange(len(self.members), dtype=np.int64))
+            rates, compared = np.empty(len(rows), np.float32), np.empty(len(rows), np.int32)
+            rates_against_others(self.words, self.lengths, rows, alignments, rates, compared)
+            holding = np.array(
+                [
+                    words < MIN_WORDS or rate < calibration.null_mean(int(words))
+                    for rate, words in zip(rates, compared, strict=True)
+                ]
+            )
+            if np.count_nonzero(holding) >= 3:
+                rows, alignments = rows[holding], alignments[holding]
+        words, votes = np.zeros(MAX_WORDS, np.uint32), np.zeros(MAX_WORDS, np.uint8)
+        majority(self.words, self.lengths, rows, alignments, words, votes)
         shared = np.flatnonzero(votes >= 2)
         n = int(shared[-1]) + 1 if len(shared) else 0
         return words[:n], votes[:n]
-
-    def _majority(self, rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint8]]:
-        words, votes = np.zeros(MAX_WORDS, np.uint32), np.zeros(MAX_WORDS, np.uint8)
-        majority(self.words, self.lengths, rows, np.array(self.alignments, np.int32)[rows], words, votes)
-        return words, votes
-
-    def _holds(self, row: int, rows: npt.NDArray[np.int64], calibration: Calibration) -> bool:
-        """Whether a member still agrees with the average of the others, itself left out."""
-        words, votes = self._majority(rows[rows != row])
-        shared = np.flatnonzero(votes >= 1)
-        others = words[: int(shared[-1]) + 1] if len(shared) else words[:0]
-        own = self.words[row, : self.lengths[row]]
-        if min(len(own), len(others)) < MIN_WORDS:
-            return True
-        # Own means are left out here: this tells a stranger from a member, it does not decide.
-        lengths, none = np.array([len(others)], np.int32), np.zeros(1, np.float32)
-        found = compare(calibration, own, 0.0, others[None], lengths, none, np.zeros(1, np.int64))
-        return bool(found.words[0] == 0 or found.scores[0] > 0)

@@ -189,3 +189,55 @@ def majority(
                 word_out |= np.uint32(1) << np.uint32(b)
         out_words[k] = word_out
         out_votes[k] = votes
+
+
+@nb.njit(
+    nb.void(_rows_in, nb.int32[::1], nb.int64[::1], nb.int32[::1], nb.float32[::1], nb.int32[::1]),
+    cache=True,
+    nogil=True,
+)
+def rates_against_others(
+    many: _U4,
+    lengths: _I4,
+    rows: npt.NDArray[np.int64],
+    alignments: _I4,
+    out_rate: _F4,
+    out_words: _I4,
+) -> None:
+    """Bit error rate of each of some aligned fingerprints against the majority of the others, itself left out.
+
+    Args:
+        many: uint32 (R, width).
+        lengths: int32 (R,), words filled in each row.
+        rows: int64 (m,), the members.
+        alignments: int32 (m,), as in `majority`. A tie among the others agrees with everybody.
+        out_rate: float32 (m,), overwritten; 0 where no other has any of its words.
+        out_words: int32 (m,), words that at least one other has.
+
+    """
+    width = many.shape[1]
+    m = len(rows)
+    ones = np.zeros((width, 32), np.int32)
+    votes = np.zeros(width, np.int32)
+    for i in range(m):
+        for at in range(max(0, alignments[i]), min(lengths[rows[i]], width + alignments[i])):
+            votes[at - alignments[i]] += 1
+            word = many[rows[i], at]
+            for b in range(32):
+                ones[at - alignments[i], b] += (word >> np.uint32(b)) & np.uint32(1)
+    for i in range(m):
+        errors = 0
+        words = nb.int32(0)
+        for at in range(max(0, alignments[i]), min(lengths[rows[i]], width + alignments[i])):
+            k = at - alignments[i]
+            others = votes[k] - 1
+            if others == 0:
+                continue
+            words += nb.int32(1)
+            word = many[rows[i], at]
+            for b in range(32):
+                own = nb.int32((word >> np.uint32(b)) & np.uint32(1))
+                twice = 2 * (ones[k, b] - own)
+                errors += (twice > others and own == 0) or (twice < others and own == 1)
+        out_words[i] = words
+        out_rate[i] = np.float32(errors) / np.float32(32 * words) if words else np.float32(0.0)

@@ -151,8 +151,15 @@ class Route:
     def learn(self, average: Average) -> Outcome:
         """Take an average from elsewhere: another shard's, or one's own from before a restart."""
         outcome = Outcome()
-        if average.media_id not in self.events:
-            outcome.dropped_averages += [a.media_id for a in self.catalogue.put(average)]
+        known = self.catalogue.averages.get(average.media_id)
+        if average.media_id in self.events or (known is not None and known.households >= average.households):
+            return outcome  # an echo of one's own, perhaps of an earlier stage: what is here is at least as good
+        if average.origin != self.name:
+            average = replace(
+                average,
+                valid_from_us=max(average.valid_from_us, average.discovered_us + self.policy.discovery_delay_us),
+            )
+        outcome.dropped_averages += [a.media_id for a in self.catalogue.put(average)]
         return outcome
 
     def forget(self, media_id: str) -> bool:
@@ -350,6 +357,9 @@ class Route:
             event.media_id, words, votes, len(event.households), event.discovered_us, event.discovered_us,
             event.last_joined_us + self.policy.catalogue_ttl_us, self.name,
         )  # fmt: skip
+        known = self.catalogue.averages.get(event.media_id)
+        if known is not None and known.households > average.households:
+            return  # found again after a restart: the average of before has more to it
         outcome.dropped_averages += [a.media_id for a in self.catalogue.put(average)]
         # Others get an average when it is made, when it has twice the households, and when it changes no more.
         if closing or len(event.households) >= 2 * event.published_households:
