@@ -102,3 +102,11 @@ def test_settings_travel_to_workers_and_to_processes(monkeypatch: pytest.MonkeyP
     for name, value in settings.as_environment().items():
         monkeypatch.setenv(name, value)
     assert load_settings() == settings
+
+
+def test_the_settings_file_that_ships_says_the_defaults() -> None:
+    """It names every setting, and changes none."""
+    shipped = Path(__file__).parent.parent / "deploy" / "hushword.toml"
+    assert load_settings(shipped).model_dump() == Settings().model_dump()
+    text = shipped.read_text(encoding="utf-8")
+    assert [name for name in Settings.model_fields if f"{name} = " not in text] == []
