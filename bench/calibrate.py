@@ -1,8 +1,6 @@
 """Measures the calibration that ships: `python bench/calibrate.py` makes the traffic and writes the file.
 
-    hushword simulate RECORDING --split calibration ...   (below: the exact call)
-    python bench/calibrate.py --recording RECORDING --out matcher/calibration/gradient32.npz
-
+SIMULATION below is the traffic; `--recording` takes a simulated one that is there already.
 docs/calibration.md explains each step and says what its figures rest on.
 """
 
@@ -25,7 +23,7 @@ from matcher.null import Unrelated, measure
 from pipeline.recording import Recording, Request
 from pipeline.simulate.clips import all_clips
 
-SIMULATION = {"minutes": 60, "events": 60, "event_size": "1-40", "live_per_minute": 12.5, "split": "calibration"}
+SIMULATION = {"minutes": 60, "homes": 400, "events": 60, "live_per_minute": 12.5, "split": "calibration", "seed": 41}
 AVERAGE_SIZES = (3, 6, 12, 30)
 
 
@@ -33,16 +31,16 @@ def main(
     recording: Annotated[Path | None, typer.Option(help="Simulated traffic; made anew when not given.")] = None,
     out: Annotated[Path, typer.Option(help="The calibration file.")] = Path("matcher/calibration/gradient32.npz"),
     version: Annotated[str, typer.Option(help="Stamped on every decision.")] = "gradient32-2026.11",
-    seed: Annotated[int, typer.Option(help="Of the simulation and of the choices.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the cohort, the windows and the averages' homes.")] = 0,
 ) -> None:
     """Measure the null of unrelated requests on simulated traffic, and write it with its provenance."""
     if recording is None:
         with tempfile.TemporaryDirectory() as folder:
             made = Path(folder) / "calibration"
-            _simulate(made, seed)
-            calibration = calibrate(Recording.load(made), version, seed)
+            _simulate(made)
+            calibration = calibrate(Recording.load(made), version, seed, {"simulated": SIMULATION})
     else:
-        calibration = calibrate(Recording.load(recording), version, seed)
+        calibration = calibrate(Recording.load(recording), version, seed, {"recording": recording.name})
     out.write_bytes(calibration.to_bytes())
     print(f"{out}: {calibration.version}, {calibration.provenance}")
     for n in (10, 100, 1000):
@@ -50,7 +48,7 @@ def main(
         print(f"at 5e-7: triples among {n} concurrent requests {triple:.2f}, {n} averages {average:.2f}")
 
 
-def calibrate(recording: Recording, version: str, seed: int) -> Calibration:
+def calibrate(recording: Recording, version: str, seed: int, traffic: dict[str, object]) -> Calibration:
     """Measure a calibration on a labelled recording of the simulator."""
     fingerprints = {
         request.request_id: Fingerprint(request.request_id).grow(recording.audio(request)[0])
@@ -77,7 +75,8 @@ def calibrate(recording: Recording, version: str, seed: int) -> Calibration:
     apart = np.array([[_components(voices[r.request_id]).isdisjoint(s) for s in speakers] for r in people])
     provenance: dict[str, object] = {
         "measured": datetime.now(UTC).date().isoformat(),
-        "simulation": {**SIMULATION, "seed": seed},
+        **traffic,
+        "seed": seed,
         "people": len(people),
         "voices": len({voices[r.request_id] for r in people}),
         "synthesisers": sorted(set(makers.tolist())),
@@ -135,12 +134,12 @@ def _components(voice: str) -> set[str]:
     return set(voice.split("+")) if re.match(r"[a-z][fm]_", voice) else {voice}
 
 
-def _simulate(folder: Path, seed: int) -> None:
+def _simulate(folder: Path) -> None:
     from pipeline.simulate.scene import plan
     from pipeline.simulate.settings import settings_from
     from pipeline.simulate.write import write_recording
 
-    settings = settings_from(None, {**SIMULATION, "seed": seed})
+    settings = settings_from(None, SIMULATION)
     write_recording(plan(settings), folder, None, lambda _done, _total: None)
 
 
