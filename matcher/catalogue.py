@@ -8,6 +8,8 @@ import numpy.typing as npt
 from matcher.evidence import Calibration, Evidence, OwnNull, compare
 from matcher.fingerprint import MAX_WORDS
 
+NEVER_US = 2**62
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Average:
@@ -54,6 +56,7 @@ class Catalogue:
         self._rows: list[Average | None] = []
         self._row_of: dict[str, int] = {}
         self._free: list[int] = []
+        self._next_expiry_us = NEVER_US
 
     def put(self, average: Average) -> list[Average]:
         """Add an average or replace the one of its name; gives those that had to leave for it."""
@@ -73,6 +76,7 @@ class Catalogue:
         self._shifts[row] = OwnNull(self.calibration).shift(average.words)
         self._from_us[row] = average.valid_from_us
         self._until_us[row] = average.valid_until_us
+        self._next_expiry_us = min(self._next_expiry_us, average.valid_until_us)
         self._rows[row] = average
         self.averages[average.media_id] = average
         self.version += 1
@@ -93,9 +97,12 @@ class Catalogue:
 
     def expire(self, low_mark_us: int) -> list[str]:
         """Forget what is no longer valid at the mark; gives their names."""
+        if low_mark_us < self._next_expiry_us:
+            return []
         over = [a.media_id for a in self.averages.values() if a.valid_until_us <= low_mark_us]
         for media_id in over:
             self.remove(media_id)
+        self._next_expiry_us = min((a.valid_until_us for a in self.averages.values()), default=NEVER_US)
         return over
 
     def shift(self, media_id: str) -> float:

@@ -80,6 +80,29 @@ class Calibration:
         at = np.arange(MAX_WORDS + 1)
         return np.interp(at, self.words, self.mean), np.interp(at, self.words, self.deviation)
 
+    def _check(self) -> None:
+        """Refuse numbers that would let everything pass: nothing is below a threshold that is none.
+
+        Raises:
+            CalibrationError: with what is wrong.
+
+        """
+        points = len(self.words)
+        for tail in (self.triple, self.template):
+            if not all(map(math.isfinite, vars(tail).values())) or tail.scale <= 0 or tail.growth < 0:
+                raise CalibrationError(f"{tail} is no tail")
+        if self.cohort.ndim != 2 or self.cohort.shape[1] != MAX_WORDS or not len(self.cohort):
+            raise CalibrationError(f"a cohort of shape {self.cohort.shape}: it takes whole fingerprints")
+        if (
+            not points
+            or self.mean.shape != (points,)
+            or self.deviation.shape != (points,)
+            or (np.diff(self.words) <= 0).any()
+        ):
+            raise CalibrationError("mean and deviation must belong to rising numbers of words")
+        if not (np.isfinite(self.mean).all() and np.isfinite(self.deviation).all() and (self.deviation > 0).all()):
+            raise CalibrationError("means and deviations must be numbers, deviations over 0")
+
     def null_mean(self, words: int) -> float:
         """Mean lowest bit error rate of unrelated requests over so many words."""
         return float(self._curves[0][words])
@@ -138,7 +161,7 @@ class Calibration:
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
                 header = json.loads(arrays["header"].tobytes())
-                return cls(
+                calibration = cls(
                     version=header["version"],
                     bits=header["bits"],
                     cohort=np.ascontiguousarray(arrays["cohort"], np.uint32),
@@ -149,8 +172,10 @@ class Calibration:
                     template=Tail(**header["template"]),
                     provenance=header["provenance"],
                 )
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except Exception as error:  # of damaged bytes numpy's reader raises whatever its parsers do
             raise CalibrationError(f"not a calibration file: {error}") from error
+        calibration._check()
+        return calibration
 
 
 @functools.cache
@@ -179,7 +204,10 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Comparison:
-    """One fingerprint against m others: float64, float32, int32 and int32 (m,); -inf where too little was common."""
+    """One fingerprint against m others: float64, float32, int32 and int32 (m,).
+
+    A score is -inf where too little is common, or less than the null was measured for.
+    """
 
     scores: npt.NDArray[np.float64]
     rates: npt.NDArray[np.float32]
@@ -220,8 +248,9 @@ def compare(
     rates, alignments, compared = np.empty(len(rows), np.float32), *np.empty((2, len(rows)), np.int32)
     one_against_many(words, many, lengths, rows, ALIGNMENTS, MIN_WORDS, rates, alignments, compared)
     # The null is tabulated by the shorter side's words, whatever the alignment leaves of them.
-    scores = calibration.scores(rates, np.minimum(lengths[rows], np.int32(len(words))), shift, shifts[rows])
-    scores[compared == 0] = -np.inf
+    nominal = np.minimum(lengths[rows], np.int32(len(words)))
+    scores = calibration.scores(rates, nominal, shift, shifts[rows])
+    scores[(compared == 0) | (nominal < calibration.words[0])] = -np.inf
     return Comparison(scores, rates, compared, alignments)
 
 

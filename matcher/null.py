@@ -106,13 +106,18 @@ def fit_tail(best: Sequence[npt.NDArray[np.float64]], counts: Sequence[int]) -> 
         best: for each count n, the best score of every trial.
         counts: the n of each.
 
+    Raises:
+        NullError: no trial stands out from the rest.
+
     """
     scales, at = [], []
     for scores in best:
         over = np.quantile(scores, 1 - TAIL_SHARE)
-        scales.append(float(np.mean(scores[scores > over] - over)))
+        scales.append(float(np.mean(scores[scores > over] - over)) if (scores > over).any() else 0.0)
         at.append(float(over))
     scale = float(np.mean(scales))
+    if not scale > 0:
+        raise NullError("no trial stands out: there is no tail to fit")
     levels = np.array(at) + scale * np.log(TAIL_SHARE)
     if len(counts) == 1:
         return Tail(float(levels[0]), 0.0, scale)

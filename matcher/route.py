@@ -27,6 +27,8 @@ EDGE_SCORE = 1.5
 MAX_CANDIDATES = 24
 # A pair this far under the null makes both requests look at the whole window.
 SCAN_SCORE = 3.5
+# Sums of the same scores in another order differ by less.
+ROUNDING = 1e-9
 # Less audio than this costs more in threshold than it saves in time.
 FIRST_LOOK_MS = 960
 LOOK_MS = 80
@@ -136,6 +138,7 @@ class Route:
         self.catalogue = Catalogue(calibration, policy.catalogue_entries)
         self.events: dict[str, Event] = {}
         self.now_us = -(2**62)  # event time: the latest end of a growth, or the latest low mark
+        self._appended_us = 0  # when the chunk was appended that is being heard
         self._budget = policy.false_ignore_budget / 2  # half for triples, half for averages
 
     def hear(self, growths: Sequence[Growth], low_mark_us: int) -> Outcome:
@@ -145,16 +148,19 @@ class Route:
             self._expire(growth.end_us, outcome)
             self._hear(growth, outcome)
         self._expire(low_mark_us, outcome)
-        outcome.dropped_averages += self.catalogue.expire(self.now_us)
         return outcome
 
     def learn(self, average: Average) -> Outcome:
         """Take an average from elsewhere: another shard's, or one's own from before a restart."""
         outcome = Outcome()
         known = self.catalogue.averages.get(average.media_id)
-        if average.media_id in self.events or (known is not None and known.households >= average.households):
-            return outcome  # an echo of one's own, perhaps of an earlier stage: what is here is at least as good
-        if average.origin != self.name:
+        own = average.origin == self.name
+        # An echo of one's own may be of an earlier stage: what is here is at least as good.
+        if average.media_id in self.events or (
+            known is not None and known.households >= average.households + (not own)
+        ):
+            return outcome
+        if not own:
             average = replace(
                 average,
                 valid_from_us=max(average.valid_from_us, average.discovered_us + self.policy.discovery_delay_us),
@@ -179,7 +185,9 @@ class Route:
                 outcome.counts["too_late"] += 1
                 return
             request, left = self.window.add(growth.request_id, growth.household, growth.device, growth.start_us)
-            outcome.counts["window_overflow"] += len(left)
+            outcome.counts["window_overflow"] += len(left) + (request is None)
+            if request is None:
+                return
             outcome.counts["requests"] += 1
         have = int(self.window.lengths[request.row])
         if request.closed or growth.first_word > have:
@@ -188,7 +196,7 @@ class Route:
             return
         self.window.extend(request, growth.words[have - growth.first_word :])
         request.audio_ms = max(request.audio_ms, growth.audio_ms)
-        request.appended_us = growth.appended_us
+        self._appended_us = growth.appended_us
         if request.event in self.events:
             self.events[request.event].grow(request.request_id, self.window.fingerprint(request))
         due_ms = min(request.audio_ms, FULL_MS) // LOOK_MS * LOOK_MS
@@ -206,12 +214,13 @@ class Route:
             if event.last_joined_us < now_us - self.policy.window_us:
                 self._rebuild(event, event.rebuilt_us, outcome, closing=True)
                 del self.events[event.media_id]
+        outcome.dropped_averages += self.catalogue.expire(now_us)
 
     # ---- looking -------------------------------------------------------------------------------------------------
 
     def _look(self, request: Request, at_us: int, outcome: Outcome) -> None:
         outcome.counts["looks"] += 1
-        self.window.measure(request)
+        self.window.measure(request, final=request.looked_ms + LOOK_MS > FULL_MS)
         if request.ignored:
             if request.event in self.events:
                 self._refresh(self.events[request.event], at_us, outcome)
@@ -245,33 +254,40 @@ class Route:
         found = self._compare_request(request, rows, outcome)
         if not request.matched and len(rows) and found.scores.max() > SCAN_SCORE:
             request.matched = True
-            for other in self.window.of_rows(rows[found.scores > SCAN_SCORE]):
+            close = self.window.of_rows(rows[found.scores > SCAN_SCORE])
+            # By name: rows are handed out anew when a route is restored.
+            for other in sorted(close, key=lambda other: other.request_id):
                 if not other.matched and not other.ignored:
                     other.matched = True
                     scanning.append(other)
             rows = self._others(request)
             found = self._compare_request(request, rows, outcome)
-        chosen = self._candidates(request, rows, found.scores)
-        if len(chosen) < 2:
+        concurrent = max(self.policy.budget_concurrency, len(self.window.requests))
+        threshold = self.calibration.triple.threshold(self._budget, concurrent)
+        # A triple scores no more than any two of its edges together: what cannot pass is not looked at any further.
+        worth = threshold - ROUNDING
+        if len(rows) < 2 or np.partition(found.scores, -2)[-2:].sum() < worth:
             return None
+        chosen = self._candidates(request, rows, found.scores)
+        scores = found.scores[chosen]
         between = np.full((len(chosen), len(chosen)), -np.inf)
         between_alignments = np.zeros((len(chosen), len(chosen)), np.int32)
         for i, first in enumerate(self.window.of_rows(rows[chosen[:-1]])):
-            edges = self._compare_request(first, rows[chosen[i + 1 :]], outcome)
-            between[i, i + 1 :] = np.where(edges.scores > EDGE_SCORE, edges.scores, -np.inf)
-            between_alignments[i, i + 1 :] = edges.alignments
-        triple = best_triple(
-            request.row, rows[chosen], found.scores[chosen], found.alignments[chosen], between, between_alignments
-        )
-        concurrent = max(self.policy.budget_concurrency, len(self.window.requests))
-        if triple is None or triple.score < self.calibration.triple.threshold(self._budget, concurrent):
+            end = int(np.count_nonzero(scores + scores[i] >= worth))  # scores fall
+            if end <= i + 1:
+                break
+            edges = self._compare_request(first, rows[chosen[i + 1 : end]], outcome)
+            between[i, i + 1 : end] = np.where(edges.scores > EDGE_SCORE, edges.scores, -np.inf)
+            between_alignments[i, i + 1 : end] = edges.alignments
+        triple = best_triple(request.row, rows[chosen], scores, found.alignments[chosen], between, between_alignments)
+        if triple is None or triple.score < threshold:
             return None
-        return triple, found.at(int(chosen[0]))
+        return triple, found.at(int(chosen[np.flatnonzero(np.isin(rows[chosen], triple.rows))[0]]))
 
     def _others(self, request: Request) -> npt.NDArray[np.int64]:
-        """Rows of the window that have enough words to be compared with."""
+        """Rows of the window that have had a look: before it, nobody knows how close to everything a request is."""
         rows = self.window.rows()
-        others: npt.NDArray[np.int64] = rows[(self.window.lengths[rows] >= MIN_WORDS) & (rows != request.row)]
+        others: npt.NDArray[np.int64] = rows[self.window.measured[rows] & (rows != request.row)]
         return others
 
     def _drawn(self, request: Request, rows: npt.NDArray[np.int64], outcome: Outcome) -> npt.NDArray[np.int64]:
@@ -302,8 +318,9 @@ class Route:
         """Positions in `rows` of the best edge of each other household, the strongest first."""
         chosen: list[int] = []
         households = {request.household}
-        for position in np.argsort(-scores, kind="stable"):
-            if scores[position] <= EDGE_SCORE or len(chosen) == MAX_CANDIDATES:
+        edges = np.flatnonzero(scores > EDGE_SCORE)
+        for position in edges[np.argsort(-scores[edges], kind="stable")]:
+            if len(chosen) == MAX_CANDIDATES:
                 break
             owner = self.window.owners[int(rows[position])]
             if owner is not None and owner.household not in households:
@@ -323,14 +340,13 @@ class Route:
             media_id = "d-" + hashlib.blake2b(f"{self.name}\n{names}".encode(), digest_size=8).hexdigest()
             event = self.events[media_id] = Event(media_id, at_us)
             outcome.counts["events"] += 1
-        new = [(member, alignment) for member, alignment in zip(members, alignments, strict=True) if not member.ignored]
-        for member, alignment in new:
-            member.event = event.media_id
-            words = self.window.fingerprint(member)
-            event.join(member.request_id, member.household, alignment + reference, words, at_us)
-        for member, alignment in new:
-            evidence = replace(edge, alignment=alignment, score=triple.score)
-            self._ignore(member, Reason.CONCURRENT, event, evidence, at_us, outcome)
+        for member, alignment in zip(members, alignments, strict=True):
+            if member.event not in self.events:  # whom the catalogue ignored is one of the three all the same
+                self._enter(event, member, alignment + reference, at_us)
+        for member, alignment in zip(members, alignments, strict=True):
+            if not member.ignored:
+                evidence = replace(edge, alignment=alignment, score=triple.score)
+                self._ignore(member, Reason.CONCURRENT, event, evidence, at_us, outcome)
         self._rebuild(event, at_us, outcome)
         self._sweep(event, at_us, outcome)
 
@@ -338,8 +354,8 @@ class Route:
         """Give the open event that some of a triple are in, and what its alignments are to the triple's."""
         for member, alignment in zip(members, alignments, strict=True):
             event = self.events.get(member.event)
-            if event is not None and member.request_id in event.members:
-                return event, event.alignments[event.members[member.request_id]] - alignment
+            if event is not None:
+                return event, member.alignment - alignment
         return None, 0
 
     def _refresh(self, event: Event, at_us: int, outcome: Outcome) -> None:
@@ -381,10 +397,13 @@ class Route:
 
     def _join(self, event: Event, request: Request, evidence: Evidence, at_us: int, outcome: Outcome) -> None:
         """Ignore a request that agrees with an open event's average, and let it vote."""
-        request.event = event.media_id
-        words = self.window.fingerprint(request)
-        event.join(request.request_id, request.household, evidence.alignment, words, at_us)
+        self._enter(event, request, evidence.alignment, at_us)
         self._ignore(request, Reason.CONCURRENT, event, evidence, at_us, outcome)
+
+    def _enter(self, event: Event, request: Request, alignment: int, at_us: int) -> None:
+        """Let a request vote in an event, whose word k is the request's word k + alignment."""
+        request.event, request.alignment = event.media_id, alignment
+        event.join(request.request_id, request.household, alignment, self.window.fingerprint(request), at_us)
 
     def _template_threshold(self, averages: int) -> float:
         return self.calibration.template.threshold(self._budget, averages)
@@ -414,7 +433,7 @@ class Route:
                 score=evidence.score,
                 audio_used_ms=request.audio_ms,
                 decided_at_us=at_us,
-                audio_appended_us=request.appended_us,
+                audio_appended_us=self._appended_us,
                 catalogue_version=self.catalogue.version,
             )
         )

@@ -23,7 +23,7 @@ class Request:
     row: int
     own_null: OwnNull | None
     audio_ms: int = 0
-    appended_us: int = 0
+    alignment: int = 0
     looked_ms: int = 0
     measured_words: int = 0
     closed: bool = False
@@ -50,15 +50,21 @@ class Window:
         self.words = np.zeros((rows, MAX_WORDS), np.uint32)
         self.lengths = np.zeros(rows, np.int32)
         self.shifts = np.zeros(rows, np.float32)
+        self.measured = np.zeros(rows, np.bool_)
         self.hashes = np.zeros(rows, np.uint64)
         self.owners: list[Request | None] = [None] * rows
         self._free = list(range(rows))[::-1]
         self._live: npt.NDArray[np.int64] | None = None
-        self._by_start: list[tuple[int, str]] = []  # a heap; what has left already is passed over
+        self._by_start: list[tuple[int, str]] = []  # a heap
 
-    def add(self, request_id: str, household: str, device: str, start_us: int) -> tuple[Request, list[Request]]:
-        """Open a request; gives it and those that had to leave for it."""
-        left = []
+    def add(self, request_id: str, household: str, device: str, start_us: int) -> tuple[Request | None, list[Request]]:
+        """Open a request; gives it and those that had to leave for it.
+
+        One that is older than all of a full window is not let in.
+        """
+        left: list[Request] = []
+        if len(self.requests) >= self.capacity and start_us < self._by_start[0][0]:
+            return None, left
         while len(self.requests) >= self.capacity:
             left += self._pop_oldest()
         if not self._free:
@@ -70,6 +76,7 @@ class Window:
         self.owners[row] = request
         self.lengths[row] = 0
         self.shifts[row] = 0.0
+        self.measured[row] = False
         digest = hashlib.blake2b(request_id.encode(), digest_size=8).digest()
         self.hashes[row] = int.from_bytes(digest, "little")
         self._live = None
@@ -87,13 +94,14 @@ class Window:
         view: npt.NDArray[np.uint32] = self.words[request.row, : self.lengths[request.row]]
         return view
 
-    def measure(self, request: Request) -> None:
-        """Bring the request's own null mean up to its words."""
+    def measure(self, request: Request, *, final: bool = False) -> None:
+        """Bring the request's own null mean up to its words; after the final time it stays as it is."""
         if request.own_null is not None:
             self.shifts[request.row] = request.own_null.shift(self.fingerprint(request))
             request.measured_words = int(self.lengths[request.row])
-            if self.lengths[request.row] >= MAX_WORDS:
-                request.own_null = None  # final: the sums are the larger part of a request's memory
+            self.measured[request.row] = True
+            if final or self.lengths[request.row] >= MAX_WORDS:
+                request.own_null = None  # its sums are the larger part of a request's memory
 
     def expire(self, horizon_us: int) -> list[Request]:
         """Remove the requests that started before `horizon_us`; gives them."""
@@ -119,11 +127,10 @@ class Window:
 
     def _pop_oldest(self) -> list[Request]:
         _, request_id = heapq.heappop(self._by_start)
-        request = self.requests.pop(request_id, None)
-        if request is None:
-            return []
+        request = self.requests.pop(request_id)
         self.owners[request.row] = None
         self.lengths[request.row] = 0
+        self.measured[request.row] = False
         self._free.append(request.row)
         self._live = None
         return [request]
@@ -134,6 +141,7 @@ class Window:
         self.words = np.concatenate((self.words, np.zeros((new - old, MAX_WORDS), np.uint32)))
         self.lengths = np.concatenate((self.lengths, np.zeros(new - old, np.int32)))
         self.shifts = np.concatenate((self.shifts, np.zeros(new - old, np.float32)))
+        self.measured = np.concatenate((self.measured, np.zeros(new - old, np.bool_)))
         self.hashes = np.concatenate((self.hashes, np.zeros(new - old, np.uint64)))
         self.owners += [None] * (new - old)
         self._free = list(range(old, new))[::-1]

@@ -4,7 +4,7 @@ import numpy as np
 
 from matcher.event import Event
 from matcher.evidence import Calibration
-from matcher.route import Policy, Route
+from matcher.route import FULL_MS, LOOK_MS, Policy, Route
 from pipeline.messages.hushword_pb2 import MediaFingerprint
 from pipeline.messages.internal_pb2 import RouteSnapshot
 from pipeline.wire import average_from_message, average_to_message
@@ -22,7 +22,7 @@ def snapshot(route: Route) -> bytes:
             words=_to_bytes(route.window.fingerprint(request)),
             measured_words=request.measured_words,
             audio_ms=request.audio_ms,
-            appended_us=request.appended_us,
+            alignment=request.alignment,
             looked_ms=request.looked_ms,
             closed=request.closed,
             matched=request.matched,
@@ -59,14 +59,16 @@ def restore(data: bytes, name: str, policy: Policy, calibration: Calibration) ->
     route.now_us = message.low_mark_us
     for saved in message.requests:
         request, _ = route.window.add(saved.request_id, saved.household, saved.device, saved.start_us)
+        if request is None:
+            continue  # the window was made smaller since
         words = _from_bytes(saved.words)
         # Own means are sums of whole numbers, so measuring once over all words gives what measuring by steps gave.
         if saved.measured_words:
             route.window.extend(request, words[: saved.measured_words])
-            route.window.measure(request)
+            route.window.measure(request, final=saved.looked_ms + LOOK_MS > FULL_MS)
         route.window.extend(request, words[saved.measured_words :])
         request.audio_ms = saved.audio_ms
-        request.appended_us = saved.appended_us
+        request.alignment = saved.alignment
         request.looked_ms = saved.looked_ms
         request.closed = saved.closed
         request.matched = saved.matched

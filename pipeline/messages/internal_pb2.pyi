@@ -65,16 +65,20 @@ class DeadLetter(_message.Message):
     def __init__(self, key: _Optional[bytes] = ..., has_key: bool = ..., value: _Optional[bytes] = ..., topic: _Optional[str] = ..., partition: _Optional[int] = ..., offset: _Optional[int] = ..., timestamp_ms: _Optional[int] = ..., stage: _Optional[str] = ..., error: _Optional[str] = ...) -> None: ...
 
 class Batch(_message.Message):
-    __slots__ = ("growths", "low_mark_us", "progress", "dead_letters")
+    __slots__ = ("growths", "low_mark_us", "progress", "dead_letters", "learned", "withdrawn")
     GROWTHS_FIELD_NUMBER: _ClassVar[int]
     LOW_MARK_US_FIELD_NUMBER: _ClassVar[int]
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
     DEAD_LETTERS_FIELD_NUMBER: _ClassVar[int]
+    LEARNED_FIELD_NUMBER: _ClassVar[int]
+    WITHDRAWN_FIELD_NUMBER: _ClassVar[int]
     growths: _containers.RepeatedCompositeFieldContainer[Growth]
     low_mark_us: int
     progress: Progress
     dead_letters: _containers.RepeatedCompositeFieldContainer[DeadLetter]
-    def __init__(self, growths: _Optional[_Iterable[_Union[Growth, _Mapping]]] = ..., low_mark_us: _Optional[int] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., dead_letters: _Optional[_Iterable[_Union[DeadLetter, _Mapping]]] = ...) -> None: ...
+    learned: _containers.RepeatedScalarFieldContainer[bytes]
+    withdrawn: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, growths: _Optional[_Iterable[_Union[Growth, _Mapping]]] = ..., low_mark_us: _Optional[int] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., dead_letters: _Optional[_Iterable[_Union[DeadLetter, _Mapping]]] = ..., learned: _Optional[_Iterable[bytes]] = ..., withdrawn: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Verdicts(_message.Message):
     __slots__ = ("decisions", "averages", "dropped_averages", "progress", "dead_letters")
@@ -93,7 +97,7 @@ class Verdicts(_message.Message):
 class RouteSnapshot(_message.Message):
     __slots__ = ("requests", "events", "averages", "low_mark_us", "catalogue_version")
     class Request(_message.Message):
-        __slots__ = ("request_id", "household", "device", "start_us", "words", "measured_words", "audio_ms", "appended_us", "looked_ms", "closed", "matched", "ignored", "event")
+        __slots__ = ("request_id", "household", "device", "start_us", "words", "measured_words", "audio_ms", "alignment", "looked_ms", "closed", "matched", "ignored", "event")
         REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
         HOUSEHOLD_FIELD_NUMBER: _ClassVar[int]
         DEVICE_FIELD_NUMBER: _ClassVar[int]
@@ -101,7 +105,7 @@ class RouteSnapshot(_message.Message):
         WORDS_FIELD_NUMBER: _ClassVar[int]
         MEASURED_WORDS_FIELD_NUMBER: _ClassVar[int]
         AUDIO_MS_FIELD_NUMBER: _ClassVar[int]
-        APPENDED_US_FIELD_NUMBER: _ClassVar[int]
+        ALIGNMENT_FIELD_NUMBER: _ClassVar[int]
         LOOKED_MS_FIELD_NUMBER: _ClassVar[int]
         CLOSED_FIELD_NUMBER: _ClassVar[int]
         MATCHED_FIELD_NUMBER: _ClassVar[int]
@@ -114,13 +118,13 @@ class RouteSnapshot(_message.Message):
         words: bytes
         measured_words: int
         audio_ms: int
-        appended_us: int
+        alignment: int
         looked_ms: int
         closed: bool
         matched: bool
         ignored: bool
         event: str
-        def __init__(self, request_id: _Optional[str] = ..., household: _Optional[str] = ..., device: _Optional[str] = ..., start_us: _Optional[int] = ..., words: _Optional[bytes] = ..., measured_words: _Optional[int] = ..., audio_ms: _Optional[int] = ..., appended_us: _Optional[int] = ..., looked_ms: _Optional[int] = ..., closed: bool = ..., matched: bool = ..., ignored: bool = ..., event: _Optional[str] = ...) -> None: ...
+        def __init__(self, request_id: _Optional[str] = ..., household: _Optional[str] = ..., device: _Optional[str] = ..., start_us: _Optional[int] = ..., words: _Optional[bytes] = ..., measured_words: _Optional[int] = ..., audio_ms: _Optional[int] = ..., alignment: _Optional[int] = ..., looked_ms: _Optional[int] = ..., closed: bool = ..., matched: bool = ..., ignored: bool = ..., event: _Optional[str] = ...) -> None: ...
     class Member(_message.Message):
         __slots__ = ("request_id", "alignment", "words")
         REQUEST_ID_FIELD_NUMBER: _ClassVar[int]

@@ -1,0 +1,182 @@
+"""Slow, obvious twins of the library's kernels: what each docstring says, written down once more without any haste."""
+
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from matcher.event import CONSISTENT_WORDS
+from matcher.grid import BANDS, HIGH_HZ, HOP, LOW_HZ, SAMPLE_RATE_HZ, WINDOW
+
+_U4 = npt.NDArray[np.uint32]
+_I4 = npt.NDArray[np.int32]
+_F4 = npt.NDArray[np.float32]
+_MASK = 2**64 - 1
+
+
+def dither(seed: int, index: int) -> np.float32:
+    """SplitMix64 of a counter, as a triangle between -1 and 1."""
+    x = (seed + index * 0x9E3779B97F4A7C15) & _MASK
+    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _MASK
+    x ^= x >> 31
+    return np.float32(((x >> 40) - (x & 0xFFFFFF)) / 2**24)
+
+
+def add_dither(samples: _F4, seed: int, start: int) -> _F4:
+    """Give the samples with their dither."""
+    return np.array([sample + dither(seed, start + i) for i, sample in enumerate(samples)], np.float32)
+
+
+def windowed_frames(samples: _F4, window: _F4, frames: int) -> _F4:
+    """Cut frames one by one."""
+    out = np.empty((frames, len(window)), np.float32)
+    for frame in range(frames):
+        out[frame] = samples[frame * HOP : frame * HOP + len(window)] * window
+    return out
+
+
+def triangles() -> npt.NDArray[np.float64]:
+    """Every filter's weight of every FFT bin, float64 (BANDS, WINDOW // 2 + 1)."""
+    edges_hz = [LOW_HZ * (HIGH_HZ / LOW_HZ) ** (i / (BANDS + 1)) for i in range(BANDS + 2)]
+    out = np.zeros((BANDS, WINDOW // 2 + 1))
+    for band in range(BANDS):
+        low, centre, high = edges_hz[band : band + 3]
+        for k in range(WINDOW // 2 + 1):
+            hz = k * SAMPLE_RATE_HZ / WINDOW
+            if low < hz <= centre:
+                out[band, k] = (hz - low) / (centre - low)
+            elif centre < hz < high:
+                out[band, k] = (high - hz) / (high - centre)
+    return out
+
+
+def band_energies(spectra: npt.NDArray[np.complex64]) -> npt.NDArray[np.float64]:
+    """Weigh the power of every bin with every filter."""
+    power = np.abs(spectra.astype(np.complex128)) ** 2
+    return power @ triangles().T
+
+
+def log_energies(samples: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    """Window, transform, weigh and take the logarithm, frame by frame in double precision."""
+    hann = [0.5 - 0.5 * np.cos(2 * np.pi * k / WINDOW) for k in range(WINDOW)]
+    rows = [
+        np.fft.rfft(samples[start : start + WINDOW].astype(np.float64) * hann)
+        for start in range(0, len(samples) - WINDOW + 1, HOP)
+    ]
+    spectra = np.array(rows).reshape(-1, WINDOW // 2 + 1)
+    return np.log((np.abs(spectra) ** 2) @ triangles().T + 1e-6)
+
+
+def gradient_words(energies: _F4) -> _U4:
+    """Compare slope with slope, bit by bit."""
+    out = []
+    for n in range(len(energies) - 8):
+        word = 0
+        for b in range(BANDS - 1):
+            if energies[n + 8, b] - energies[n + 8, b + 1] > energies[n, b] - energies[n, b + 1]:
+                word |= 1 << b
+        out.append(word)
+    return np.array(out, np.uint32)
+
+
+def bit_errors(first: _U4, second: _U4) -> int:
+    """Count the bits that differ."""
+    return int(np.unpackbits((first ^ second).view(np.uint8)).sum())
+
+
+def common(n: int, length: int, alignment: int) -> list[int]:
+    """Every k for which word k of the first and word k + alignment of the second exist."""
+    return [k for k in range(n) if 0 <= k + alignment < length]
+
+
+def one_against_many(
+    query: _U4, many: _U4, lengths: _I4, rows: npt.NDArray[np.int64], alignments: _I4, min_words: int
+) -> tuple[_F4, _I4, _I4]:
+    """Try every alignment of every row; give the lowest rates, their alignments, and the words compared there."""
+    found: list[tuple[np.float32, int, int]] = []
+    for row in rows:
+        tried = []
+        for a in alignments.tolist():
+            shared = common(len(query), int(lengths[row]), a)
+            if shared and len(shared) >= min_words:
+                first, last = shared[0], shared[-1] + 1
+                errors = bit_errors(query[first:last], many[row, first + a : last + a])
+                tried.append((np.float32(errors / (32 * len(shared))), a, len(shared)))
+        found.append(min(tried, key=lambda one: one[0], default=(np.float32(1), 0, 0)))
+    rates, at, compared = zip(*found, strict=True) if found else ((), (), ())
+    return np.array(rates, np.float32), np.array(at, np.int32), np.array(compared, np.int32)
+
+
+def mean_lowest_rate(query: _U4, many: _U4, alignments: _I4, min_words: int) -> float:
+    """Mean over full rows of the lowest bit error rate over alignments; rows with nothing in common do not count."""
+    lowest = []
+    for row in many:
+        rates = []
+        for a in alignments.tolist():
+            shared = common(len(query), len(row), a)
+            if shared and len(shared) >= min_words:
+                first, last = shared[0], shared[-1] + 1
+                rates.append(bit_errors(query[first:last], row[first + a : last + a]) / (32 * len(shared)))
+        if rates:
+            lowest.append(min(rates))
+    return float(np.mean(lowest)) if lowest else 0.5
+
+
+def majority(
+    many: _U4, lengths: _I4, rows: npt.NDArray[np.int64], alignments: _I4, n: int
+) -> tuple[_U4, npt.NDArray[np.uint8]]:
+    """Let the members that have a word vote on each of its bits; a tie goes to the first of them."""
+    words, votes = np.zeros(n, np.uint32), np.zeros(n, np.uint8)
+    for k in range(n):
+        members = [
+            int(many[row, k + a])
+            for row, a in zip(rows.tolist(), alignments.tolist(), strict=True)
+            if 0 <= k + a < lengths[row]
+        ]
+        votes[k] = len(members)
+        for b in range(32):
+            ones = sum(word >> b & 1 for word in members)
+            if 2 * ones > len(members) or (members and 2 * ones == len(members) and members[0] >> b & 1):
+                words[k] |= np.uint32(1 << b)
+    return words, votes
+
+
+def rates_against_others(many: _U4, lengths: _I4, rows: npt.NDArray[np.int64], alignments: _I4) -> tuple[_F4, _I4]:
+    """Hold every member's words against the majority of the others that have them; a tie is no error."""
+    rates, compared = [], []
+    placed = [
+        {k: int(many[row, k + a]) for k in range(many.shape[1]) if 0 <= k + a < lengths[row]}
+        for row, a in zip(rows.tolist(), alignments.tolist(), strict=True)
+    ]
+    for i, own in enumerate(placed):
+        errors = words = 0
+        for k, word in own.items():
+            others = [other[k] for j, other in enumerate(placed) if j != i and k in other]
+            words += bool(others)
+            for b in range(32):
+                ones = sum(other >> b & 1 for other in others)
+                errors += 2 * ones != len(others) and (2 * ones > len(others)) != bool(word >> b & 1)
+        rates.append(errors / (32 * words) if words else 0)
+        compared.append(words)
+    return np.array(rates, np.float32), np.array(compared, np.int32)
+
+
+def triple_score(first: float, second: float, third: float) -> float:
+    """Lowest sum of two of three pair scores."""
+    return min(first + second, first + third, second + third)
+
+
+def consistent_triples(
+    scores: npt.NDArray[np.float64], alignments: _I4, edge_score: float
+) -> Iterator[tuple[tuple[int, int, int], float]]:
+    """Every triple i < j < k whose three pairs score over `edge_score` and whose alignments add up, and its score.
+
+    Both arrays are (m, m), read where the row is below the column.
+    """
+    for i, j, k in itertools.combinations(range(len(scores)), 3):
+        pairs = scores[i, j], scores[i, k], scores[j, k]
+        off = int(alignments[i, j]) + int(alignments[j, k]) - int(alignments[i, k])
+        if min(pairs) > edge_score and abs(off) <= CONSISTENT_WORDS:
+            yield (i, j, k), triple_score(*pairs)

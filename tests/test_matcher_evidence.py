@@ -1,0 +1,408 @@
+"""How sure a match is: scores, tails, calibrations, and every request's own null."""
+
+import dataclasses
+import io
+import math
+
+import naive
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sounds import fingerprint_of, hear, heard_words, plain_calibration, random_words, say
+
+from matcher.bits import GRADIENT
+from matcher.catalogue import Average, Catalogue
+from matcher.evidence import (
+    ALIGNMENTS,
+    MIN_WORDS,
+    Calibration,
+    CalibrationError,
+    Comparison,
+    OwnNull,
+    Tail,
+    compare,
+    shipped_calibration,
+)
+from matcher.fingerprint import MAX_WORDS
+from matcher.null import NullError, Unrelated, fit_tail, look_words, measure
+
+FIRST_LOOK_WORDS = look_words(GRADIENT)[0]
+
+
+def compare_all(calibration: Calibration, words: npt.NDArray[np.uint32], length: int) -> npt.NDArray[np.float64]:
+    """Scores of every request with every other at so many words, (m, m); a request is not held against itself."""
+    shifts = np.array([OwnNull(calibration).shift(row[:length]) for row in words], np.float32)
+    lengths, rows = np.full(len(words), length, np.int32), np.arange(len(words), dtype=np.int64)
+    scores = [
+        compare(calibration, row[:length], float(shift), words, lengths, shifts, rows).scores
+        for row, shift in zip(words, shifts, strict=True)
+    ]
+    return np.array(scores) + np.diag(np.full(len(words), -np.inf))
+
+
+def compare_one(calibration: Calibration, first: npt.NDArray[np.uint32], second: npt.NDArray[np.uint32]) -> Comparison:
+    shifts = np.zeros(1, np.float32)
+    table = np.zeros((1, MAX_WORDS), np.uint32)
+    table[0, : len(second)] = second
+    return compare(calibration, first, 0.0, table, np.array([len(second)], np.int32), shifts, np.zeros(1, np.int64))
+
+
+# ---- scores ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", [FIRST_LOOK_WORDS, 130, MAX_WORDS])
+def test_one_sound_in_two_homes_scores_far_over_unrelated_sounds(words: int) -> None:
+    """With the calibration that ships: every pair that heard one advertisement over every pair that did not."""
+    calibration = shipped_calibration(GRADIENT.name)
+    media = [fingerprint_of(f"m{i}", hear(1, i, 15 + 5 * (i % 3), 20 * i - 60)) for i in range(6)]
+    people = [fingerprint_of(f"l{i}", say(i, 50 + i)) for i in range(14)]
+    scores = compare_all(calibration, np.array(media + people), words)
+    same = scores[:6, :6][~np.eye(6, dtype=bool)]
+    others = np.concatenate((scores[:6, 6:].ravel(), scores[6:, 6:][~np.eye(14, dtype=bool)]))
+    assert others.max() < 8 < 11 < same.min()
+    assert abs(others.mean()) < 1.5
+
+
+def test_more_audio_of_the_same_sound_is_more_evidence() -> None:
+    calibration = plain_calibration()
+    words = np.array([heard_words("m", i, 0.3) for i in range(4)])
+    by_look = [compare_all(calibration, words, n)[0, 1] for n in look_words(GRADIENT)]
+    assert by_look[-1] > 1.3 * by_look[0]
+    assert np.all(np.diff(by_look) > -1.5)
+
+
+def test_a_score_is_the_same_from_either_side() -> None:
+    """Rate, words and score agree, and the alignment is turned round."""
+    calibration = plain_calibration()
+    first, second = heard_words("m", "a", late_words=8)[:150], heard_words("m", "b")
+    there, back = compare_one(calibration, first, second).at(0), compare_one(calibration, second, first).at(0)
+    assert there.alignment == 8
+    assert (there.score, there.rate, there.words) == (back.score, back.rate, back.words)
+    assert back.alignment == -there.alignment
+
+
+@pytest.mark.parametrize("words", [0, 1, MIN_WORDS - 1])
+def test_too_little_in_common_is_no_evidence_at_all(words: int) -> None:
+    """Not even when it is the same to the bit."""
+    full = random_words("same")
+    for first, second in ((full[:words], full), (full, full[:words])):
+        found = compare_one(plain_calibration(), first, second)
+        assert found.scores.tolist() == [-np.inf]
+        assert found.words.tolist() == [0]
+
+
+def test_nobody_to_compare_with_gives_nothing() -> None:
+    table = np.zeros((1, MAX_WORDS), np.uint32)
+    none = np.empty(0, np.int64)
+    zeros = np.zeros(1, np.int32), np.zeros(1, np.float32)
+    found = compare(plain_calibration(), random_words("a"), 0.0, table, *zeros, none)
+    assert [len(found.scores), len(found.rates), len(found.words), len(found.alignments)] == [0, 0, 0, 0]
+
+
+def test_unrelated_requests_score_by_the_null_at_every_look() -> None:
+    """Mean about 0, deviation about 1, whatever their length: that is what a score means."""
+    words = np.array([random_words("stranger", i) for i in range(40)])
+    for n in look_words(GRADIENT):
+        scores = compare_all(plain_calibration(), words, n)[~np.eye(40, dtype=bool)]
+        assert abs(scores.mean()) < 0.5
+        assert scores.std() == pytest.approx(1, abs=0.2)
+
+
+# ---- tails -----------------------------------------------------------------------------------------------------------
+
+NUMBERS = st.floats(0.01, 50)
+CHANCES = st.floats(1e-15, 1.0)
+
+
+@given(st.floats(-20, 20), st.floats(0, 3), NUMBERS, CHANCES, CHANCES, st.floats(0, 1e7), st.floats(0, 1e7))
+def test_threshold_never_falls_with_more_requests_nor_with_a_smaller_budget(
+    start: float, growth: float, scale: float, chance: float, rarer: float, few: float, many: float
+) -> None:
+    tail = Tail(start, growth, scale)
+    chance, rarer = max(chance, rarer), min(chance, rarer)
+    few, many = min(few, many), max(few, many)
+    assert tail.threshold(chance, few) <= tail.threshold(rarer, few)
+    assert tail.threshold(chance, few) <= tail.threshold(chance, many)
+    assert tail.threshold(chance, 0) == tail.threshold(chance, 1)
+
+
+@given(st.floats(-5, 5), st.floats(0, 2), st.floats(0.1, 2), CHANCES, st.floats(1, 1e6))
+def test_threshold_is_the_score_of_that_probability(
+    start: float, growth: float, scale: float, chance: float, n: float
+) -> None:
+    """The formula of the tail, put the other way round."""
+    score = Tail(start, growth, scale).threshold(chance, n)
+    assert math.exp((start + growth * math.log(n) - score) / scale) == pytest.approx(chance, rel=1e-6)
+
+
+def test_fitted_tail_gives_back_the_tail_that_was_drawn_from() -> None:
+    rng = np.random.default_rng(0)
+    true = Tail(2.0, 0.9, 0.5)
+    counts = [50, 100, 200]
+    best = [2.0 + 0.9 * math.log(n) + rng.exponential(0.5, 200_000) for n in counts]
+    tail = fit_tail(best, counts)
+    for chance, n in ((1e-4, 100), (1e-6, 1000)):
+        assert tail.threshold(chance, n) == pytest.approx(true.threshold(chance, n), abs=0.5)
+
+
+# ---- calibrations ----------------------------------------------------------------------------------------------------
+
+
+def assert_same(first: Calibration, second: Calibration) -> None:
+    for field in dataclasses.fields(Calibration):
+        one, other = getattr(first, field.name), getattr(second, field.name)
+        if isinstance(one, np.ndarray):
+            assert one.dtype == other.dtype
+            assert np.array_equal(one, other)
+        else:
+            assert one == other
+
+
+def test_calibration_comes_back_as_it_was() -> None:
+    calibration = dataclasses.replace(plain_calibration(), provenance={"voices": 3, "from": ["x", None]})
+    assert_same(Calibration.from_bytes(calibration.to_bytes()), calibration)
+
+
+def test_the_calibration_that_ships_is_whole() -> None:
+    """Full cohort, rising words, numbers that a threshold can be made of."""
+    calibration = shipped_calibration(GRADIENT.name)
+    assert calibration.bits == GRADIENT.name
+    assert calibration.cohort.shape[1] == MAX_WORDS
+    assert len(calibration.cohort) >= 50
+    assert np.all(np.diff(calibration.words) > 0)
+    assert calibration.words[-1] <= MAX_WORDS
+    assert len(calibration.words) == len(calibration.mean) == len(calibration.deviation)
+    assert np.all((calibration.mean > 0.3) & (calibration.mean < 0.5))
+    assert np.all(calibration.deviation > 0)
+    for tail in (calibration.triple, calibration.template):
+        assert 3 < tail.threshold(5e-7, 100) < 30
+        assert tail.growth >= 0
+    assert_same(Calibration.from_bytes(calibration.to_bytes()), calibration)
+
+
+def test_a_calibration_for_other_bits_does_not_ship() -> None:
+    with pytest.raises(CalibrationError, match="nosuchbits"):
+        shipped_calibration("nosuchbits")
+
+
+def _npy() -> bytes:
+    file = io.BytesIO()
+    np.save(file, np.zeros(3))
+    return file.getvalue()
+
+
+def _other_npz() -> bytes:
+    file = io.BytesIO()
+    np.savez(file, header=np.frombuffer(b"[1, 2]", np.uint8), cohort=np.zeros(2))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "data", [b"no calibration", b"\x80\x04N.", _npy(), _other_npz()], ids=["text", "pickle", "npy", "npz"]
+)
+def test_other_files_are_refused(data: bytes) -> None:
+    with pytest.raises(CalibrationError):
+        Calibration.from_bytes(data)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.9, 0.999])
+def test_a_file_that_was_cut_is_refused(share: float) -> None:
+    data = plain_calibration().to_bytes()
+    with pytest.raises(CalibrationError):
+        Calibration.from_bytes(data[: int(share * len(data))])
+
+
+@given(st.data())
+@settings(deadline=None, max_examples=100)
+def test_a_file_with_a_damaged_byte_is_refused_or_harmless(data: st.DataObject) -> None:
+    """Where the byte meant something, it is refused; where it did not, nothing has changed."""
+    whole = bytearray(plain_calibration().to_bytes())
+    whole[data.draw(st.integers(0, len(whole) - 1))] ^= data.draw(st.integers(1, 255))
+    try:
+        read = Calibration.from_bytes(bytes(whole))
+    except CalibrationError:
+        return
+    assert_same(read, plain_calibration())
+
+
+@pytest.mark.parametrize("damage", [
+    {"triple": Tail(math.nan, 1.0, 0.4)},
+    {"template": Tail(1.0, 0.4, -0.4)},
+    {"mean": np.full(len(look_words(GRADIENT)), np.nan)},
+    {"deviation": np.zeros(len(look_words(GRADIENT)))},
+    {"deviation": np.ones(3)},
+    {"words": np.array(look_words(GRADIENT)[::-1], np.int32)},
+    {"cohort": np.zeros((0, MAX_WORDS), np.uint32)},
+    {"cohort": np.zeros((5, 10), np.uint32)},
+], ids=["nan tail", "negative scale", "nan mean", "no deviation", "too few", "falling", "no cohort", "short cohort"])  # fmt: skip
+def test_a_calibration_that_would_let_everything_pass_is_refused(damage: dict[str, object]) -> None:
+    """No score is under a threshold that is not a number: every request would be ignored."""
+    data = dataclasses.replace(plain_calibration(), **damage).to_bytes()  # type: ignore[arg-type]
+    with pytest.raises(CalibrationError):
+        Calibration.from_bytes(data)
+
+
+# ---- own nulls -------------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.integers(0, MAX_WORDS), max_size=8), st.integers(0, 5))
+@settings(deadline=None, max_examples=40)
+def test_own_null_by_steps_is_own_null_at_once(ends: list[int], seed: int) -> None:
+    calibration = plain_calibration()
+    words = random_words("own", seed)
+    growing = OwnNull(calibration)
+    for end in sorted(ends):
+        shift = growing.shift(words[:end])
+        assert shift == OwnNull(calibration).shift(words[:end])
+        level = naive.mean_lowest_rate(words[:end], calibration.cohort, ALIGNMENTS, MIN_WORDS)
+        assert shift == pytest.approx(level - calibration.null_mean(end), abs=1e-9)
+
+
+def test_a_request_that_is_close_to_everybody_is_not_closer_to_anybody() -> None:
+    """Two that share a hum with the whole cohort would score high: their own means take that off."""
+    hum = random_words("hum")
+    keep = np.uint32(0xFFFF0000)
+    hummed = np.array([(random_words("hummed", i) & ~keep) | (hum & keep) for i in range(60)])
+    plain = plain_calibration()
+    calibration = dataclasses.replace(plain, cohort=hummed[:20])
+    scores = compare_all(calibration, hummed[20:], MAX_WORDS)[~np.eye(40, dtype=bool)]
+    without = compare_one(calibration, hummed[20], hummed[21]).scores[0]
+    assert without > 20
+    assert scores.max() < 0 < without  # both own means are taken off: it takes more than what all have in common
+
+
+# ---- the null --------------------------------------------------------------------------------------------------------
+
+
+def _unrelated(requests: int) -> Unrelated:
+    words = np.array([random_words("unrelated", i) for i in range(requests)])
+    averages = [random_words("average", i) for i in range(10)]
+    return Unrelated(words, ~np.eye(requests, dtype=bool), averages, np.ones((requests, len(averages)), bool))
+
+
+def test_a_measured_null_is_the_null_of_what_it_was_measured_on() -> None:
+    """Requests that it never saw score about 0 with a deviation of about 1, and its thresholds can be computed."""
+    calibration = measure(_unrelated(100), GRADIENT, "v", {"n": 100}, cohort_size=40, concurrent=(40, 80), windows=200)
+    assert calibration.version == "v"
+    assert calibration.cohort.shape == (40, MAX_WORDS)
+    assert calibration.words.tolist() == look_words(GRADIENT)
+    strangers = np.array([random_words("never seen", i) for i in range(30)])
+    for n in (FIRST_LOOK_WORDS, look_words(GRADIENT)[-1]):
+        scores = compare_all(calibration, strangers, n)[~np.eye(30, dtype=bool)]
+        assert abs(scores.mean()) < 0.5
+        assert scores.std() == pytest.approx(1, abs=0.25)
+    assert 2 < calibration.template.threshold(1e-6, 100) < 20
+    assert 2 < calibration.triple.threshold(1e-6, 100) < 20
+    assert_same(Calibration.from_bytes(calibration.to_bytes()), calibration)
+
+
+def test_the_same_seed_measures_the_same() -> None:
+    first, second = (
+        measure(_unrelated(100), GRADIENT, "v", {}, cohort_size=40, concurrent=(80,), windows=200) for _ in range(2)
+    )
+    assert first.to_bytes() == second.to_bytes()
+
+
+def test_too_few_requests_to_measure_a_null_say_so() -> None:
+    with pytest.raises(NullError, match="too few"):
+        measure(_unrelated(20), GRADIENT, "v", {}, cohort_size=10, concurrent=(20,))
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_null_without_a_single_triple_says_so() -> None:
+    """A tail fitted to nothing has no scale: thresholds that are no numbers would let everything pass."""
+    with pytest.raises(NullError):
+        fit_tail([np.zeros(400)], [20])
+
+
+@pytest.mark.parametrize("words", [MIN_WORDS, 66, 74])
+def test_less_than_the_first_look_is_judged_by_its_own_null(words: int) -> None:
+    """A young average is held against requests: what it agrees by chance grows as it gets shorter."""
+    calibration = plain_calibration()
+    strangers = np.array([random_words("short", i) for i in range(60)])
+    pairs = ~np.eye(60, dtype=bool)
+    full = compare_all(calibration, strangers, FIRST_LOOK_WORDS)[pairs]
+    short = compare_all(calibration, strangers, words)[pairs]
+    compared = short[np.isfinite(short)]  # not to compare them at all would do as well
+    assert not len(compared) or compared.std() < 1.05 * full.std()
+
+
+# ---- the catalogue ---------------------------------------------------------------------------------------------------
+
+
+def average(name: str, *, from_us: int = 0, until_us: int = 1000, words: int = MAX_WORDS) -> Average:
+    heard = random_words(name)[:words]
+    return Average(name, heard, np.full(words, 3, np.uint8), 3, from_us, from_us, until_us, "elsewhere")
+
+
+def test_an_average_decides_from_its_first_moment_to_before_its_last() -> None:
+    catalogue = Catalogue(plain_calibration(), 10)
+    catalogue.put(average("a", from_us=100, until_us=200))
+    words = heard_words("a", "home", 0.1)
+    found = {at: catalogue.best(words, 0.0, at)[0] for at in (99, 100, 199, 200)}
+    assert [at for at, match in found.items() if match is not None] == [100, 199]
+
+
+def test_the_best_of_many_averages_is_found_with_its_alignment() -> None:
+    """Word k of the average is the request's word k + alignment."""
+    catalogue = Catalogue(plain_calibration(), 50)
+    for i in range(40):
+        catalogue.put(average(f"m{i}"))
+    match, tried = catalogue.best(heard_words("m17", "home", 0.2, late_words=6), 0.0, 0)
+    assert tried == 40
+    assert match is not None
+    assert match[0].media_id == "m17"
+    assert match[1].alignment == -6
+    assert match[1].score > 15
+
+
+def test_a_full_catalogue_loses_what_ends_first_and_never_holds_more() -> None:
+    catalogue = Catalogue(plain_calibration(), 3)
+    left = [gone.media_id for i in range(8) for gone in catalogue.put(average(f"m{i}", until_us=1000 + (i * 5) % 8))]
+    kept = sorted(catalogue.averages)
+    assert len(kept) == 3
+    assert sorted(left + kept) == [f"m{i}" for i in range(8)]
+    assert catalogue.put(average(kept[0], until_us=5000)) == []  # a new version of one that is there takes no room
+    assert sorted(catalogue.averages) == kept
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abcdefgh"), st.integers(0, 3), st.integers(FIRST_LOOK_WORDS, 206)), max_size=40)
+)
+@settings(deadline=None, max_examples=40)
+def test_catalogue_after_any_history_finds_what_it_holds_and_nothing_else(history: list[tuple[str, int, int]]) -> None:
+    """Rows are reused: nothing of what stood there before is left."""
+    catalogue = Catalogue(plain_calibration(), 4)
+    versions = [catalogue.version]
+    for name, act, words in history:
+        if act == 0:
+            known = name in catalogue.averages
+            assert catalogue.remove(name) == known
+        elif act == 1:
+            catalogue.expire(words)
+        else:
+            catalogue.put(average(name, until_us=words, words=words))
+        versions.append(catalogue.version)
+    assert len(catalogue.averages) <= 4
+    assert versions == sorted(versions)
+    for name in "abcdefgh":
+        match, tried = catalogue.best(heard_words(name, "home", 0.05), 0.0, 0)
+        assert tried == len(catalogue.averages)
+        known = catalogue.averages.get(name)
+        if known is not None:
+            assert match is not None
+            assert match[0] is known
+            assert match[1].words == len(known.words)
+        elif match is not None:
+            assert match[1].score < 8
+
+
+def test_expired_averages_are_forgotten() -> None:
+    catalogue = Catalogue(plain_calibration(), 10)
+    for i in range(5):
+        catalogue.put(average(f"m{i}", until_us=100 * i))
+    assert sorted(catalogue.expire(200)) == ["m0", "m1", "m2"]
+    assert sorted(catalogue.averages) == ["m3", "m4"]
+    assert catalogue.expire(200) == []

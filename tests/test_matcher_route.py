@@ -1,0 +1,576 @@
+"""The policy of one route: who is ignored, when and why; and who never is."""
+
+import dataclasses
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sounds import fingerprint_of, growths, hear, heard_words, in_order, plain_calibration, random_words, say
+
+from matcher.bits import GRADIENT
+from matcher.catalogue import Average
+from matcher.evidence import shipped_calibration
+from matcher.fingerprint import MAX_WORDS
+from matcher.route import FIRST_LOOK_MS, LOOK_MS, Growth, Ignore, Outcome, Policy, Reason, Route
+
+S = 1_000_000
+LONG_AGO = -(2**61)
+
+
+def route(policy: Policy | None = None, name: str = "w/l/0") -> Route:
+    return Route(name, policy or Policy(), plain_calibration())
+
+
+def airing(
+    medium: str,
+    homes: Iterable[str],
+    at_us: int = 0,
+    *,
+    error_rate: float = 0.2,
+    device: str = "",
+    total_ms: int = 2400,
+) -> list[list[Growth]]:
+    """Each home's request for a medium: their triggers lie within 200 ms."""
+    out = []
+    for i, home in enumerate(homes):
+        late_words = (0, 8, -6, 4, -10, 2)[i % 6]
+        name = f"{medium}@{at_us}-{home}{device}"
+        words = heard_words(medium, name, error_rate, late_words)
+        start_us = at_us + 10_000 * late_words
+        out.append(growths(name, home, words, start_us, device=home + device, total_ms=total_ms))
+    return out
+
+
+def people(names: Iterable[str], at_us: int = 0) -> list[list[Growth]]:
+    return [
+        growths(f"live-{name}", f"home of {name}", random_words(name), at_us + 30_000 * i)
+        for i, name in enumerate(names)
+    ]
+
+
+def one_by_one(route: Route, ordered: Sequence[Growth]) -> list[Outcome]:
+    return [route.hear([growth], LONG_AGO) for growth in ordered]
+
+
+def ignores(outcomes: Iterable[Outcome]) -> list[Ignore]:
+    return [ignore for outcome in outcomes for ignore in outcome.ignores]
+
+
+def ids(found: Iterable[Ignore]) -> list[str]:
+    return sorted(ignore.request_id for ignore in found)
+
+
+UNLOOKED = "requests of .74 s to .96 s, not looked at yet, take part in triples"
+
+
+# ---- three households ------------------------------------------------------------------------------------------------
+
+
+def test_three_households_are_ignored_all_at_once() -> None:
+    subject = route()
+    found = [o for o in one_by_one(subject, in_order(*airing("ad", "abc"), *people("xyz"))) if o.ignores]
+    assert len(found) == 1
+    three = found[0].ignores
+    assert sorted(ignore.household for ignore in three) == ["a", "b", "c"]
+    assert {ignore.reason for ignore in three} == {Reason.CONCURRENT}
+    assert {ignore.households for ignore in three} == {3}
+    assert len({ignore.media_id for ignore in three}) == 1
+    assert found[0].counts["events"] == 1
+
+
+def test_nobody_is_ignored_on_less_audio_than_a_first_look_takes() -> None:
+    """The thresholds were measured from the first look on: a triple waits for the first look of its third."""
+    three = ignores(one_by_one(route(), in_order(*airing("ad", "abc"))))
+    # b starts 80 ms after the ad, so its first look comes last
+    assert {ignore.decided_at_us for ignore in three} == {80_000 + FIRST_LOOK_MS * 1000}
+    assert {ignore.household: ignore.audio_used_ms for ignore in three} == {"a": 1040, "b": 960, "c": 1040}
+
+
+def test_two_households_are_never_ignored_however_many_devices_they_have() -> None:
+    subject = route()
+    heard = [request for device in ("", "-2", "-3") for request in airing("ad", "ab", error_rate=0.05, device=device)]
+    assert ignores(one_by_one(subject, in_order(*heard))) == []
+
+
+def test_three_devices_of_one_household_are_never_ignored() -> None:
+    subject = route()
+    heard = [
+        request for device in ("", "-2", "-3", "-4") for request in airing("ad", "a", error_rate=0.05, device=device)
+    ]
+    assert ignores(one_by_one(subject, in_order(*heard))) == []
+
+
+def test_every_device_of_the_households_of_an_event_is_ignored() -> None:
+    """Two of the second household: it is still one of three."""
+    subject = route()
+    heard = airing("ad", "abc") + airing("ad", "b", device="-2")
+    found = ignores(one_by_one(subject, in_order(*heard)))
+    assert Counter(ignore.household for ignore in found) == {"a": 1, "b": 2, "c": 1}
+    assert {ignore.households for ignore in found} == {3}
+
+
+def test_households_that_hear_different_things_are_left_alone() -> None:
+    subject = route()
+    heard = [
+        request for i, medium in enumerate(["ad", "song", "film"]) for request in airing(medium, [f"a{i}", f"b{i}"])
+    ]
+    assert ignores(one_by_one(subject, in_order(*heard, *people("stuvwxyz")))) == []
+
+
+def test_two_events_at_once_do_not_mix() -> None:
+    subject = route()
+    found = ignores(one_by_one(subject, in_order(*airing("ad", "abc"), *airing("song", "def"), *people("xyz"))))
+    by_media = {ignore.media_id: set() for ignore in found}
+    for ignore in found:
+        by_media[ignore.media_id].add(ignore.household)
+    assert sorted(map(sorted, by_media.values())) == [["a", "b", "c"], ["d", "e", "f"]]
+
+
+def test_sounds_that_do_not_line_up_are_not_one_event() -> None:
+    """Three pairs that agree in three different places: a jingle in common is no recording in common."""
+    subject = route()
+    first, second, third = random_words(1), random_words(2), random_words(3)
+    first[:70] = second[12:82]
+    second[100:170] = third[100:170]
+    third[:70] = first[136:206]
+    heard = [growths(f"r{i}", f"h{i}", words) for i, words in enumerate((first, second, third))]
+    assert ignores(one_by_one(subject, in_order(*heard))) == []
+
+
+def test_everybody_alone_is_left_alone() -> None:
+    assert ignores(one_by_one(route(), in_order(*people("x")))) == []
+    assert ignores(one_by_one(route(), in_order(*airing("ad", "a")))) == []
+    assert route().hear([], 10 * S).ignores == []
+
+
+# ---- the sweep -------------------------------------------------------------------------------------------------------
+
+
+def test_an_average_sweeps_requests_that_have_ended() -> None:
+    """Too little was heard of it for a triple; six others make an average that it agrees with, after its end."""
+    subject = route()
+    heard = airing("ad", "abcdef", error_rate=0.38)
+    ended = growths("ended", "g", heard_words("ad", "g", 0.33), total_ms=1040)
+    found = {i.request_id: i for i in ignores(one_by_one(subject, in_order(*heard, ended, *people("xyz"))))}
+    assert len(found) == 7
+    assert found["ended"].audio_used_ms == 1040
+    assert found["ended"].decided_at_us > 1_040_000
+    assert found["ended"].reason is Reason.CONCURRENT
+
+
+def test_an_average_takes_in_what_comes_at_its_first_look() -> None:
+    """Also the same medium again, seconds later in one home, while the event is open."""
+    subject = route()
+    late = growths("late", "d", heard_words("ad", "d", 0.3, late_words=20), 200_000)
+    again = airing("ad", "e", 6 * S)
+    found = {
+        i.request_id: i
+        for i in ignores(one_by_one(subject, in_order(*airing("ad", "abc", error_rate=0.1), late, *again)))
+    }
+    assert len(found) == 5
+    for name, households in (("late", 4), (again[0][0].request_id, 5)):
+        assert found[name].audio_used_ms == FIRST_LOOK_MS
+        assert found[name].reason is Reason.CONCURRENT
+        assert found[name].households == households
+    assert len({i.media_id for i in found.values()}) == 1
+
+
+def test_an_airing_in_more_households_than_may_vote_reaches_them_all() -> None:
+    found = ignores([route().hear(in_order(*airing("ad", [f"h{i}" for i in range(90)])), 0)])
+    assert len(ids(found)) == len(set(ids(found))) == 90
+
+
+def test_an_airing_in_many_households_is_one_event() -> None:
+    """And not an event for every three of them, each with a count of its own."""
+    subject = route()
+    found = ignores([subject.hear(in_order(*airing("ad", [f"h{i}" for i in range(90)])), 0)])
+    assert len({ignore.media_id for ignore in found}) == 1
+    (event,) = subject.events.values()
+    assert len(event.households) == 90
+    assert len(event.members) == 64
+
+
+def test_a_stranger_among_the_voters_is_outvoted() -> None:
+    """Members must hold against the majority of the others."""
+    subject = route()
+    subject.hear(in_order(*airing("ad", "abcde", error_rate=0.1)), 0)
+    (event,) = subject.events.values()
+    clean, _ = event.average(subject.calibration)
+    event.join("stranger", "s", 0, random_words("stranger"), 0)
+    words, votes = event.average(subject.calibration)
+    assert np.array_equal(words, clean)
+    assert votes.max() == 5
+
+
+def test_an_average_is_told_when_it_is_made_when_it_doubles_and_when_it_is_final() -> None:
+    subject = route()
+    first = [growths(f"r{i}", f"h{i}", heard_words("ad", i)) for i in range(14)]
+    outcomes = one_by_one(subject, in_order(*first))
+    outcomes.append(subject.hear([], 30 * S))
+    told = [average for outcome in outcomes for average in outcome.averages.values()]
+    sizes = [average.households for average in told]
+    assert sizes[0] >= 3
+    assert sizes[-1] == 14
+    assert len(sizes) <= 4
+    assert all(later >= 2 * earlier for earlier, later in zip(sizes[:-1], sizes[1:-1], strict=False))
+    assert {average.origin for average in told} == {"w/l/0"}
+    assert len({average.media_id for average in told}) == 1
+    assert subject.events == {}
+
+
+# ---- re-runs ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_rerun_in_one_home_is_ignored_by_the_catalogue_until_its_validity_ends() -> None:
+    subject = route(Policy(catalogue_ttl_us=60 * S))
+    first = ignores(one_by_one(subject, in_order(*airing("ad", "abc"))))
+    rerun = ignores(one_by_one(subject, in_order(*airing("ad", "r", 40 * S), *people("xy", 40 * S))))
+    assert [(i.household, i.reason, i.media_id) for i in rerun] == [("r", Reason.DISCOVERED, first[0].media_id)]
+    assert rerun[0].audio_used_ms == FIRST_LOOK_MS
+    assert rerun[0].households == 3
+    assert ignores(one_by_one(subject, in_order(*airing("ad", "q", 70 * S)))) == []
+    subject.hear([], 80 * S)
+    assert subject.catalogue.averages == {}
+
+
+def test_an_average_from_elsewhere_decides_like_ones_own() -> None:
+    first = route()
+    outcomes = one_by_one(first, in_order(*airing("ad", "abc")))
+    (average,) = {o.media_id: a for o in ignores(outcomes) for x in outcomes for a in x.averages.values()}.values()
+    other = route(name="w/l/1")
+    other.learn(average)
+    found = ignores(one_by_one(other, in_order(*airing("ad", "r", 30 * S))))
+    assert [(i.household, i.reason, i.media_id) for i in found] == [("r", Reason.DISCOVERED, average.media_id)]
+
+
+def test_a_withdrawn_average_decides_no_more() -> None:
+    subject = route()
+    (found, *_) = ignores(one_by_one(subject, in_order(*airing("ad", "abc"))))
+    assert subject.forget(found.media_id)
+    assert not subject.forget(found.media_id)
+    assert ignores(one_by_one(subject, in_order(*airing("ad", "r", 30 * S)))) == []
+
+
+# ---- gaps, repeats, strays -------------------------------------------------------------------------------------------
+
+
+def test_a_gap_ends_growth_and_what_came_before_still_counts() -> None:
+    subject = route()
+    heard = airing("ad", "abc", error_rate=0.36)
+    full = ids(ignores(one_by_one(route(), in_order(*heard))))
+    assert len(full) == 3
+    gapped = heard[2][:20] + heard[2][21:]
+    outcomes = one_by_one(subject, in_order(*heard[:2], gapped))
+    request = subject.window.requests[gapped[0].request_id]
+    assert request.closed
+    assert subject.window.lengths[request.row] == heard[2][20].first_word
+    assert request.audio_ms == heard[2][19].audio_ms
+    assert sum(o.counts["growth_after_gap"] for o in outcomes) == len(gapped) - 20
+    assert ids(ignores(outcomes)) == full
+
+
+def test_a_growth_that_comes_twice_counts_once() -> None:
+    """Whole or in part: a restarted reader may cut the same audio elsewhere."""
+    whole = airing("ad", "abc")
+    again = airing("ad", "abc")
+    plain = ignores([route().hear(in_order(*whole), 0)])
+    doubled = ignores([route().hear(in_order(*whole, *again), 0)])
+    assert doubled == plain
+    subject = route()
+    wide = heard_words("w", 1)
+    subject.hear(growths("r", "h", wide)[:15], 0)
+    overlapping = dataclasses.replace(growths("r", "h", wide)[15], first_word=10, words=wide[10:110])
+    subject.hear([overlapping], 0)
+    assert np.array_equal(subject.window.fingerprint(subject.window.requests["r"]), wide[:110])
+
+
+def test_growths_without_a_beginning_or_from_before_the_window_are_left_and_counted() -> None:
+    subject = route()
+    headless = growths("headless", "a", random_words(1))[5:]
+    counts = sum((o.counts for o in one_by_one(subject, headless)), Counter())
+    assert counts["growth_without_start"] == sum(growth.first_word > 0 for growth in headless)
+    subject.hear([], 20 * S)
+    outcome = subject.hear(growths("late", "b", random_words(2), 9 * S)[:1], LONG_AGO)
+    assert outcome.counts["too_late"] == 1
+    assert subject.window.requests == {}
+
+
+def test_event_time_never_runs_backwards() -> None:
+    subject = route()
+    subject.hear([], 20 * S)
+    subject.hear([], 5 * S)
+    subject.hear(growths("r", "a", random_words(1), 15 * S)[:3], 0)
+    assert subject.now_us == 20 * S
+
+
+# ---- bounds ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("capacity", [1, 2])
+def test_a_window_too_small_for_an_event_accepts_everybody(capacity: int) -> None:
+    subject = route(Policy(window_requests=capacity))
+    outcomes = one_by_one(subject, in_order(*airing("ad", "abcdef")))
+    assert ignores(outcomes) == []
+    assert sum(o.counts["window_overflow"] for o in outcomes) > 0
+    assert len(subject.window.requests) <= capacity
+
+
+def test_a_full_window_accepts_the_oldest_and_still_ignores_the_rest() -> None:
+    """Eight people push out the first home of four; the other three are found."""
+    subject = route(Policy(window_requests=11))
+    early = growths("early", "a", heard_words("ad", "a", 0.2))
+    heard = airing("ad", "bcd", 300_000)
+    found = ignores([subject.hear(in_order(early, *heard, *people("stuvwxyz", 400_000)), 0)])
+    assert ids(found) == sorted(request[0].request_id for request in heard)
+
+
+def test_state_is_bounded_and_empties_itself() -> None:
+    """A dozen airings, and what is kept of them."""
+    subject = route(Policy(window_requests=40, catalogue_entries=5, catalogue_ttl_us=30 * S))
+    for number in range(12):
+        subject.hear(in_order(*airing(f"ad{number}", "abcd", number * 4 * S, total_ms=1200)), number * 4 * S + 2 * S)
+        assert len(subject.window.requests) <= 12
+        assert len(subject.events) <= 4
+        assert len(subject.catalogue.averages) <= 5
+    assert len(subject.catalogue.averages) == 5
+    subject.hear([], 200 * S)
+    assert (subject.window.requests, subject.events, subject.catalogue.averages) == ({}, {}, {})
+
+
+def test_a_route_that_compares_a_fraction_still_finds_an_event() -> None:
+    """K of 4 in a window of 60: a first match makes both look at everything."""
+    policy = Policy(partners=4)
+    names = [f"p{i}" for i in range(45)]
+    outcome = route(policy).hear(in_order(*people(names), *airing("ad", [f"h{i}" for i in range(15)])), 0)
+    assert len(outcome.ignores) == 15
+    assert all(ignore.household.startswith("h") and " of " not in ignore.household for ignore in outcome.ignores)
+    assert outcome.counts["comparisons_left_out"] > outcome.counts["comparisons"]
+
+
+# ---- what must not matter --------------------------------------------------------------------------------------------
+
+
+def evening() -> list[Growth]:
+    """Two airings, their re-runs, people, a home that leaves early and one with a gap, over 40 s of event time."""
+    heard = airing("ad", "abcd", error_rate=0.3) + airing("song", ["e", "f", "g"], 2 * S, error_rate=0.15)
+    heard += airing("film", "hi", 3 * S) + airing("ad", "r", 30 * S) + airing("song", "st", 31 * S)
+    heard[1] = heard[1][:14] + heard[1][16:]
+    heard += [growths("short", "k", heard_words("ad", "k", 0.3), total_ms=1000)]
+    return in_order(*heard, *people("uvw"), *people("xyz", 30 * S))
+
+
+def decide(cuts: Sequence[int], marks: Sequence[float]) -> list[Ignore]:
+    """Hear the evening in the batches between the cuts, each followed by a mark up to the next growth's time."""
+    subject, everything = route(Policy(catalogue_ttl_us=60 * S)), evening()
+    bounds = [0, *sorted(cuts), len(everything)]
+    found = []
+    for start, end, mark in zip(bounds, bounds[1:], marks, strict=False):
+        before = everything[end - 1].end_us if end else 0
+        after = everything[end].end_us if end < len(everything) else before + 20 * S
+        low_mark_us = LONG_AGO if mark < 0 else int(before + mark * (after - before))
+        found.append(subject.hear(everything[start:end], low_mark_us))
+    return ignores(found)
+
+
+def test_the_evening_is_decided_as_it_should_be() -> None:
+    at_once = decide([], [0])
+    assert len(ids(at_once)) == len(set(ids(at_once)))
+    assert Counter(ignore.household for ignore in at_once) == Counter("abcdefgkrst")
+    assert {ignore.household for ignore in at_once if ignore.reason is Reason.DISCOVERED} == set("rst")
+
+
+@given(
+    st.lists(st.integers(0, len(evening())), max_size=25),
+    st.lists(st.one_of(st.just(-1.0), st.floats(0, 1)), min_size=26, max_size=26),
+)
+@settings(deadline=None, max_examples=25)
+def test_it_does_not_matter_how_growths_are_batched(cuts: list[int], marks: list[float]) -> None:
+    """Any partition with any low marks in between: the same ignores, to the last field, in the same order."""
+    assert decide(cuts, marks) == decide([], [-1])
+
+
+def test_growths_one_by_one_decide_the_same() -> None:
+    n = len(evening())
+    assert decide(range(n), [1.0] * (n + 1)) == decide([], [-1])
+
+
+@given(st.permutations(range(6)))
+@settings(deadline=None, max_examples=20)
+def test_the_order_of_equal_times_does_not_change_who_is_ignored(order: list[int]) -> None:
+    """All chunks end at the same moments."""
+    heard = [growths(f"r{i}", f"h{i}", heard_words("ad", i)) for i in range(4)]
+    heard += [growths(f"p{i}", f"q{i}", random_words(i)) for i in range(2)]
+    ordered = [heard[i][step] for step in range(len(heard[0])) for i in order]
+    found = ignores([route().hear(ordered, 0)])
+    assert ids(found) == ["r0", "r1", "r2", "r3"]
+    assert {ignore.decided_at_us for ignore in found} == {FIRST_LOOK_MS * 1000}
+
+
+@given(st.sampled_from([20, 40, 80, 100, 160, 240, 400]))
+@settings(deadline=None, max_examples=7)
+def test_the_size_of_chunks_changes_when_but_not_who(chunk_ms: int) -> None:
+    heard = [growths(f"r{i}", f"h{i}", heard_words("ad", i), chunk_ms=chunk_ms) for i in range(3)]
+    heard += [growths(f"p{i}", f"q{i}", random_words(i), chunk_ms=chunk_ms) for i in range(3)]
+    outcome = route().hear(in_order(*heard), 0)
+    assert ids(outcome.ignores) == ["r0", "r1", "r2"]
+    assert outcome.counts["looks"] <= 6 * ((2160 - FIRST_LOOK_MS) // LOOK_MS + 1)
+
+
+def test_media_ids_are_a_function_of_the_route_and_of_the_requests_that_founded_it() -> None:
+    """The same on every machine and in every run, so a repeated batch repeats its ids."""
+    heard = in_order(*airing("ad", "abc"))
+    first, second = (ignores([route().hear(heard, 0)]) for _ in range(2))
+    assert first == second
+    assert re.fullmatch(r"d-[0-9a-f]{16}", first[0].media_id)
+    elsewhere = ignores([route(name="w/l/1").hear(heard, 0)])
+    assert elsewhere[0].media_id != first[0].media_id
+    turned = route()
+    turned.hear([], 0)
+    assert ignores(one_by_one(turned, heard)) == first
+
+
+def test_looks_come_at_multiples_of_80_ms_of_the_requests_own_audio() -> None:
+    subject = route()
+    looked = []
+    for growth in growths("r", "h", random_words(1), 12_345, chunk_ms=30, total_ms=3000):
+        if subject.hear([growth], LONG_AGO).counts["looks"]:
+            looked.append(growth.audio_ms)
+    assert looked[0] == FIRST_LOOK_MS
+    assert len(looked) == (2160 - FIRST_LOOK_MS) // LOOK_MS + 1
+    assert all(0 <= ms - due < 30 for ms, due in zip(looked, range(FIRST_LOOK_MS, 2161, LOOK_MS), strict=True))
+
+
+# ---- sound -----------------------------------------------------------------------------------------------------------
+
+
+def test_homes_that_hear_one_sound_are_ignored_and_people_are_not_with_the_calibration_that_ships() -> None:
+    """From samples to verdicts: six homes at 10 to 25 dB, thirty people."""
+    subject = Route("w/l/0", Policy(), shipped_calibration(GRADIENT.name))
+    requests = []
+    for i, snr_db in enumerate((25, 20, 15, 15, 12, 10)):
+        jitter_ms = 30 * (i % 5) - 60
+        words = fingerprint_of(f"m{i}", hear(3, i, snr_db, jitter_ms))
+        requests.append(growths(f"m{i}", f"h{i}", words, 5 * S + 1000 * jitter_ms))
+    for i in range(30):
+        words = fingerprint_of(f"l{i}", say(i, 100 + i, 10 + i % 15))
+        requests.append(growths(f"l{i}", f"p{i}", words, 300_000 * i))
+    rerun = growths("again", "z", fingerprint_of("again", hear(3, 77, 15)), 60 * S)
+    outcome = subject.hear(in_order(*requests, rerun), 0)
+    assert ids(outcome.ignores) == ["again", "m0", "m1", "m2", "m3", "m4", "m5"]
+    assert {i.request_id: i.reason for i in outcome.ignores}["again"] is Reason.DISCOVERED
+    assert max(ignore.audio_used_ms for ignore in outcome.ignores) < 1500
+
+
+def test_muted_microphones_are_not_an_event() -> None:
+    """Digital silence in many homes at once: dither keeps them apart."""
+    subject = Route("w/l/0", Policy(), shipped_calibration(GRADIENT.name))
+    silence = np.zeros(48_000, np.int16)
+    requests = [growths(f"r{i}", f"h{i}", fingerprint_of(f"r{i}", silence)) for i in range(25)]
+    assert subject.hear(in_order(*requests), 0).ignores == []
+
+
+# ---- the catalogue of several shards ---------------------------------------------------------------------------------
+
+
+def known(name: str, *, until_us: int = 1000 * S, origin: str = "w/l/0", discovered_us: int = 0) -> Average:
+    votes = np.full(MAX_WORDS, 3, np.uint8)
+    return Average(f"k-{name}", random_words(name), votes, 3, discovered_us, discovered_us, until_us, origin)
+
+
+def test_a_triple_with_two_that_the_catalogue_ignored_is_still_three_households() -> None:
+    """Two homes are known to the catalogue, the third hears badly and agrees with them: an event of three."""
+    subject = route()
+    subject.learn(known("ad"))
+    heard = airing("ad", "ab", error_rate=0.05)
+    found = ignores(one_by_one(subject, in_order(*heard, *airing("ad", "c", error_rate=0.448))))
+    assert Counter(ignore.household for ignore in found) == Counter("abc")
+    assert {ignore.household for ignore in found if ignore.reason is Reason.DISCOVERED} == {"a", "b"}
+    assert all(ignore.households >= 3 for ignore in found)
+
+
+def test_a_triple_with_second_devices_belongs_to_their_event() -> None:
+    """However a request is tied to an event that is open, it is that event's."""
+    subject = route()
+    subject.hear(in_order(*airing("ad", "abc", error_rate=0.05)), 0)
+    (event,) = subject.events.values()
+    seconds = [growths(f"{home}2", home, heard_words("ad", f"{home}2", 0.05)) for home in "ab"]
+    subject.hear(in_order(*seconds), 0)
+    request, _ = subject.window.add("new", "n", "n-d", 0)
+    subject.window.extend(request, heard_words("ad", "new", 0.3))
+    members = [request, subject.window.requests["a2"], subject.window.requests["b2"]]
+    assert all(member.event == event.media_id for member in members[1:])
+    assert subject._open_event(members, (0, 0, 0))[0] is event
+
+
+def test_an_average_of_another_shard_waits_for_the_discovery_delay() -> None:
+    """And one's own from before a restart does not."""
+    for origin, expected in (("w/l/1", 0), ("w/l/0", 1)):
+        subject = route(Policy(discovery_delay_us=5 * S))
+        subject.learn(known("ad", origin=origin, discovered_us=10 * S))
+        early = ignores(one_by_one(subject, in_order(*airing("ad", "r", 12 * S, total_ms=1040))))
+        assert len(early) == expected
+        later = ignores(one_by_one(subject, in_order(*airing("ad", "q", 16 * S, total_ms=1040))))
+        assert len(later) == 1
+
+
+def test_averages_expire_between_growths_however_these_are_batched() -> None:
+    """The threshold of a sweep, and the version on a decision, count averages."""
+
+    def decided(*, at_once: bool) -> list[Ignore]:
+        subject = route()
+        for i in range(50):
+            subject.learn(known(f"other{i}", until_us=1 * S))
+        everything = in_order(*airing("ad", "abc", 5 * S))
+        return (
+            ignores([subject.hear([*people("x")[0], *everything], LONG_AGO)])
+            if at_once
+            else ignores([subject.hear(people("x")[0], 4 * S), subject.hear(everything, LONG_AGO)])
+        )
+
+    assert decided(at_once=True) == decided(at_once=False)
+
+
+def test_latency_counts_from_the_chunk_that_sufficed() -> None:
+    """A request that waited for the third household was not decided late."""
+    subject = route()
+    first = airing("ad", "ab", total_ms=1200)
+    third = growths("third", "c", heard_words("ad", "c"), 200_000)
+    third = [dataclasses.replace(growth, appended_us=growth.end_us + 7) for growth in third]
+    found = ignores(one_by_one(subject, in_order(*first, third)))
+    assert len(found) == 3
+    assert {ignore.audio_appended_us for ignore in found} == {ignore.decided_at_us + 7 for ignore in found}
+
+
+def test_the_edge_that_a_decision_tells_is_one_of_its_triple() -> None:
+    """A pair that agrees best but lines up with nobody is not why three were ignored."""
+    subject = route()
+    low = np.uint32(0x0000FFFF)
+    shared, private = random_words("shared"), random_words("private")
+    words = {home: (heard_words("ad", home, 0.05) & low) | (random_words(home) & ~low) for home in "abc"}
+    words["a"] = (words["a"] & low) | (private & ~low)
+    words["stray"] = (shared & low) | (private & ~low)
+    found = subject.hear(in_order(*[growths(name, name, w) for name, w in words.items()]), 0).ignores
+    three = [ignore for ignore in found if ignore.household in "abc"]
+    assert len(three) == 3
+    assert min(ignore.bit_error_rate for ignore in three) > 0.27  # a and the stray: a quarter
+
+
+def test_a_request_older_than_a_full_window_does_not_push_out_a_younger() -> None:
+    subject = route(Policy(window_requests=2))
+    subject.hear(in_order(*people("ab", 1 * S))[:4], LONG_AGO)
+    outcome = subject.hear(growths("old", "o", random_words(1), 0)[:1], LONG_AGO)
+    assert outcome.counts["window_overflow"] == 1
+    assert sorted(subject.window.requests) == ["live-a", "live-b"]
+
+
+def test_the_final_average_of_a_small_event_replaces_its_first() -> None:
+    """Three households from beginning to end: at its discovery an average has half of the words of the final one."""
+    subject = route()
+    final = known("ad", origin="w/l/1")
+    subject.learn(dataclasses.replace(final, words=final.words[:80], votes=final.votes[:80]))
+    subject.learn(final)
+    assert len(subject.catalogue.averages["k-ad"].words) == MAX_WORDS

@@ -1,0 +1,229 @@
+"""The window of concurrent requests: bounded, expiring by event time; and how partners are drawn from it."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sounds import growths, in_order, plain_calibration, random_words
+
+from matcher.evidence import OwnNull
+from matcher.fingerprint import MAX_WORDS
+from matcher.route import Outcome, Policy, Route
+from matcher.window import Request, Window
+
+
+def filled(capacity: int, starts_us: list[int]) -> tuple[Window, list[Request]]:
+    """A window after requests r0, r1, ... of these starts, and those that left."""
+    window = Window(plain_calibration(), capacity)
+    left = []
+    for i, start_us in enumerate(starts_us):
+        left += window.add(f"r{i}", f"h{i}", "d", start_us)[1]
+    return window, left
+
+
+@given(st.integers(1, 12), st.lists(st.integers(0, 1000), max_size=40))
+@settings(deadline=None, max_examples=60)
+def test_window_never_holds_more_than_its_bound_and_the_oldest_leaves_first(
+    capacity: int, starts_us: list[int]
+) -> None:
+    window = Window(plain_calibration(), capacity)
+    for i, start_us in enumerate(starts_us):
+        before = [request.start_us for request in window.requests.values()]
+        _, left = window.add(f"r{i}", "h", "d", start_us)
+        assert len(window.requests) <= capacity
+        older = len(before) == capacity and start_us < min(before)  # than all of a full window: not let in
+        assert [request.start_us for request in left] == (
+            [min(before)] if len(before) == capacity and not older else []
+        )
+        assert (f"r{i}" in window.requests) == (not older)
+    assert len(window.owners) <= max(64, capacity)
+    assert len(window.requests) == min(capacity, len(starts_us))
+
+
+@given(st.lists(st.integers(0, 100), max_size=30), st.lists(st.integers(0, 100), max_size=4))
+@settings(deadline=None, max_examples=60)
+def test_requests_leave_by_their_start_in_event_time(starts_us: list[int], horizons_us: list[int]) -> None:
+    """Whatever the order in which they came; one that starts at the horizon stays."""
+    window, _ = filled(100, starts_us)
+    for horizon_us in horizons_us:
+        left = window.expire(horizon_us)
+        assert [request.start_us for request in left] == sorted(request.start_us for request in left)
+        assert all(request.start_us < horizon_us for request in left)
+        assert all(request.start_us >= horizon_us for request in window.requests.values())
+        assert not {request.request_id for request in left} & set(window.requests)
+    gone = max(horizons_us, default=0)
+    assert sorted(r.start_us for r in window.requests.values()) == sorted(s for s in starts_us if s >= gone)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 60), st.integers(0, 250)), max_size=80))
+@settings(deadline=None, max_examples=40)
+def test_rows_are_reused_and_never_shared(acts: list[tuple[int, int, int]]) -> None:
+    """After any history each request stands in a row of its own, with its own words and nothing of who was there."""
+    window = Window(plain_calibration(), 7)
+    told: dict[str, np.ndarray] = {}
+    for number, (act, start_us, words) in enumerate(acts):
+        if act == 0:
+            request, _ = window.add(f"r{number}", f"h{number}", "d", start_us)
+            told[request.request_id] = np.empty(0, np.uint32)
+            assert len(window.fingerprint(request)) == 0
+            assert window.shifts[request.row] == 0
+        elif act == 1 and window.requests:
+            request = list(window.requests.values())[words % len(window.requests)]
+            new = np.resize(random_words(number), words)
+            window.extend(request, new)
+            told[request.request_id] = np.concatenate((told[request.request_id], new))[:MAX_WORDS]
+        else:
+            window.expire(start_us)
+    rows = [request.row for request in window.requests.values()]
+    assert sorted(rows) == window.rows().tolist() == sorted(set(rows))
+    for request in window.requests.values():
+        assert window.owners[request.row] is request
+        assert np.array_equal(window.fingerprint(request), told[request.request_id])
+    idle = np.setdiff1d(np.arange(len(window.owners)), rows)
+    assert not window.lengths[idle].any()
+    assert window.of_rows(idle) == []
+
+
+def test_window_grows_with_the_traffic_and_keeps_what_it_holds() -> None:
+    """From 64 rows on to the bound; an arrival that is one too many takes no new row."""
+    window = Window(plain_calibration(), 300)
+    for i in range(301):
+        request, left = window.add(f"r{i}", "h", "d", i)
+        window.extend(request, random_words(i))
+        assert len(window.owners) == min(300, 64 * 2 ** max(0, int(np.ceil(np.log2((i + 1) / 64)))))
+        assert [gone.request_id for gone in left] == (["r0"] if i == 300 else [])
+    for i in (1, 63, 64, 128, 299, 300):
+        assert np.array_equal(window.fingerprint(window.requests[f"r{i}"]), random_words(i))
+    assert len(window.rows()) == 300
+
+
+def test_an_id_that_left_may_come_again() -> None:
+    window, _ = filled(10, [5])
+    window.expire(6)
+    request, _ = window.add("r0", "h", "d", 7)
+    assert window.expire(7) == []
+    assert window.expire(8) == [request]
+
+
+def test_a_full_fingerprint_is_measured_once_and_its_sums_are_let_go() -> None:
+    """They are the larger part of what a request takes."""
+    window, _ = filled(4, [0])
+    request = window.requests["r0"]
+    window.extend(request, random_words("a")[:100])
+    window.measure(request)
+    assert request.own_null is not None
+    assert request.measured_words == 100
+    window.extend(request, random_words("a")[100:])
+    window.measure(request)
+    assert request.own_null is None
+    assert window.shifts[request.row] == np.float32(OwnNull(plain_calibration()).shift(random_words("a")))
+    window.measure(request)
+    assert request.measured_words == MAX_WORDS
+
+
+@pytest.mark.parametrize("chunk_ms", [40, 80, 120])
+def test_requests_that_are_over_keep_no_sums(chunk_ms: int) -> None:
+    """After its last look nobody measures a request again, whatever its chunks."""
+    route = Route("w/l/0", Policy(), plain_calibration())
+    route.hear(growths("r", "h", random_words("r"), chunk_ms=chunk_ms, total_ms=3600), 0)
+    assert int(route.window.lengths[route.window.requests["r"].row]) == MAX_WORDS
+    assert route.window.requests["r"].own_null is None
+
+
+# ---- partners --------------------------------------------------------------------------------------------------------
+
+
+def route_of(requests: int, partners: int) -> Route:
+    """A route whose window holds so many whole requests."""
+    route = Route("w/l/0", Policy(partners=partners), plain_calibration())
+    for i in range(requests):
+        add_whole(route, f"r{i}", i)
+    return route
+
+
+def add_whole(route: Route, request_id: str, start_us: int) -> None:
+    request, _ = route.window.add(request_id, f"home of {request_id}", "d", start_us)
+    route.window.extend(request, random_words(request_id))
+    route.window.measure(request)
+    request.looked_ms = 2160
+
+
+def drawn(route: Route, request_id: str) -> set[int]:
+    request = route.window.requests[request_id]
+    return set(route._drawn(request, route._others(request), Outcome()).tolist())
+
+
+@pytest.mark.parametrize(("requests", "partners"), [(400, 20), (400, 100), (1500, 50)])
+def test_partners_are_drawn_alike_from_either_side_and_about_k_of_them(requests: int, partners: int) -> None:
+    """Request i draws request j when and only when j draws i; nobody draws itself."""
+    route = route_of(requests, partners)
+    by_row = {request.row: drawn(route, request_id) for request_id, request in route.window.requests.items()}
+    for row, others in by_row.items():
+        assert row not in others
+        assert all(row in by_row[other] for other in others)
+    sizes = np.array([len(others) for others in by_row.values()])
+    assert sizes.mean() == pytest.approx(partners, rel=0.05)
+    assert sizes.min() > partners - 6 * np.sqrt(partners)
+    assert sizes.max() < partners + 6 * np.sqrt(partners)
+
+
+def test_draws_of_a_window_look_random() -> None:
+    """Of two partners of one request, as many are partners of each other as of any two: there are no cliques."""
+    route = route_of(600, 60)
+    by_row = {request.row: drawn(route, request_id) for request_id, request in route.window.requests.items()}
+    closed = [
+        second in by_row[first] for others in by_row.values() for first, second in itertools.combinations(others, 2)
+    ]
+    assert np.mean(closed) == pytest.approx(60 / 599, rel=0.1)
+
+
+def test_draws_do_not_depend_on_rows() -> None:
+    """They are a function of the request ids: a route that was restored into other rows draws the same."""
+    first, second = route_of(300, 30), Route("w/l/0", Policy(partners=30), plain_calibration())
+    for i in range(300):
+        add_whole(second, f"r{299 - i}", i)
+
+    def ids(route: Route) -> set[str]:
+        return {request.request_id for request in route.window.of_rows(sorted(drawn(route, "r7")))}
+
+    assert ids(first) == ids(second)
+
+
+@pytest.mark.parametrize("requests", [1, 2, 31])
+def test_up_to_k_others_everything_is_compared_with_everything(requests: int) -> None:
+    route = route_of(requests, 30)
+    for request_id, request in route.window.requests.items():
+        assert drawn(route, request_id) == {other.row for other in route.window.requests.values()} - {request.row}
+
+
+def test_what_was_left_out_is_counted() -> None:
+    route = route_of(101, 10)
+    request = route.window.requests["r0"]
+    outcome = Outcome()
+    rows = route._drawn(request, route._others(request), outcome)
+    assert outcome.counts["comparisons_left_out"] == 100 - len(rows)
+
+
+def test_only_one_edge_a_household_and_none_to_ones_own() -> None:
+    """However many devices: the strongest edge of each other household, in the order of strength."""
+    route = Route("w/l/0", Policy(), plain_calibration())
+    households = ["own", "own", "a", "a", "a", "b", "c", "c"]
+    for i, household in enumerate(households):
+        route.window.add(f"r{i}", household, f"d{i}", i)
+    rows = np.array([route.window.requests[f"r{i}"].row for i in range(1, 8)], np.int64)
+    scores = np.array([9.0, 2.0, 7.0, 3.0, 1.0, 8.0, 8.5])
+    chosen = route._candidates(route.window.requests["r0"], rows, scores)
+    assert [route.window.of_rows(rows[chosen])[i].request_id for i in range(2)] == ["r7", "r3"]
+    assert len(chosen) == 2
+
+
+def test_nobody_is_compared_with_a_request_whose_own_null_is_not_known() -> None:
+    """Between .74 s and .96 s a request has words but no shift: a noisy one would be close to everybody."""
+    route = Route("w/l/0", Policy(), plain_calibration())
+    old = growths("old", "a", random_words("old"))
+    young = growths("young", "b", random_words("young"), 1_000_000)[:10]
+    route.hear(in_order(old, young), 0)
+    assert route.window.requests["young"].measured_words == 0
+    assert route._others(route.window.requests["old"]).tolist() == []
