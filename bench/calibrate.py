@@ -25,6 +25,7 @@ from pipeline.simulate.clips import all_clips
 
 SIMULATION = {"minutes": 60, "homes": 400, "events": 60, "live_per_minute": 12.5, "split": "calibration", "seed": 41}
 AVERAGE_SIZES = (3, 6, 12, 30)
+AIRING_HOMES = 16
 
 
 def main(
@@ -43,9 +44,9 @@ def main(
         calibration = calibrate(Recording.load(recording), version, seed, {"recording": recording.name})
     out.write_bytes(calibration.to_bytes())
     print(f"{out}: {calibration.version}, {calibration.provenance}")
-    for n in (10, 100, 1000):
-        triple, average = (tail.threshold(5e-7, n) for tail in (calibration.triple, calibration.template))
-        print(f"at 5e-7: triples among {n} concurrent requests {triple:.2f}, {n} averages {average:.2f}")
+    for name in ("triple", "beside", "template"):
+        tail = getattr(calibration, name)
+        print(name, tail, *(f"n={n}: {tail.threshold(1e-6 / 3, n):.2f}" for n in (1, 10, 100, 1000)))
 
 
 def calibrate(recording: Recording, version: str, seed: int, traffic: dict[str, object]) -> Calibration:
@@ -67,8 +68,11 @@ def calibrate(recording: Recording, version: str, seed: int, traffic: dict[str, 
     # The voices of one synthesiser share their prosody, as people do not.
     makers = np.array([synthesiser[voices[r.request_id]] for r in people])
     strangers = makers[:, None] != makers[None]
+    airings, announcers = _airings(recording, fingerprints)
+    beside = makers[:, None] != np.array([synthesiser[voice] for voice in announcers])[None]
+    nothing = np.ones((len(people), 1), np.bool_)
     draft = measure(
-        Unrelated(words, strangers, [words[0]], np.ones((len(people), 1), np.bool_)), GRADIENT, version, {}, seed=seed
+        Unrelated(words, strangers, [words[0]], nothing, airings[:1], nothing), GRADIENT, version, {}, seed=seed
     )
     # An average decides about one person alone, so there every other voice counts, kin of the advertisement's too.
     averages, speakers = _averages(recording, fingerprints, draft, rng)
@@ -82,7 +86,32 @@ def calibrate(recording: Recording, version: str, seed: int, traffic: dict[str, 
         "synthesisers": sorted(set(makers.tolist())),
         "averages": len(averages),
     }
-    return measure(Unrelated(words, strangers, averages, apart), GRADIENT, version, provenance, seed=seed)
+    unrelated = Unrelated(words, strangers, averages, apart, airings, beside)
+    return measure(unrelated, GRADIENT, version, provenance, seed=seed)
+
+
+def _airings(
+    recording: Recording, fingerprints: dict[str, npt.NDArray[np.uint32]]
+) -> tuple[list[npt.NDArray[np.uint32]], list[str]]:
+    """Fingerprints of some homes of every media event, and the voice that speaks in each."""
+    voices = _voices(recording)
+    airings, announcers = [], []
+    for homes in _by_event(recording).values():
+        full = [r for r in homes.values() if len(fingerprints[r.request_id]) == MAX_WORDS][:AIRING_HOMES]
+        if len(full) >= 2:
+            airings.append(np.array([fingerprints[r.request_id] for r in full]))
+            announcers.append(voices[full[0].request_id])
+    return airings, announcers
+
+
+def _by_event(recording: Recording) -> dict[str, dict[str, Request]]:
+    """One request a household of every media event."""
+    by_event: dict[str, dict[str, Request]] = {}
+    for request in recording.requests:
+        truth = recording.truth[request.request_id]
+        if truth.expect == "ignore" and truth.event is not None:
+            by_event.setdefault(truth.event, {}).setdefault(request.household, request)
+    return by_event
 
 
 def _averages(
@@ -92,14 +121,9 @@ def _averages(
     rng: np.random.Generator,
 ) -> tuple[list[npt.NDArray[np.uint32]], list[set[str]]]:
     """Averages of several sizes of every media event, and the voices that speak in each."""
-    by_event: dict[str, dict[str, Request]] = {}
-    for request in recording.requests:
-        truth = recording.truth[request.request_id]
-        if truth.expect == "ignore" and truth.event is not None:
-            by_event.setdefault(truth.event, {}).setdefault(request.household, request)
     averages, speakers = [], []
     voices = _voices(recording)
-    for homes in by_event.values():
+    for homes in _by_event(recording).values():
         for size in AVERAGE_SIZES:
             if len(homes) < size:
                 continue

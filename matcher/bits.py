@@ -6,12 +6,31 @@ it, and a fingerprint is only ever compared with one of its own kind.
 
 from typing import Protocol
 
+import numba as nb
 import numpy as np
 import numpy.typing as npt
 
 from matcher.grid import BANDS, HOP_MS, WINDOW_MS
 
 BITS_PER_WORD = 32
+
+
+@nb.njit(nb.void(nb.types.Array(nb.float32, 2, "C", readonly=True), nb.int64, nb.uint32[::1]), cache=True, nogil=True)
+def gradient_words(energies: npt.NDArray[np.float32], span: int, out: npt.NDArray[np.uint32]) -> None:
+    """Compare each frame's slopes over frequency with those `span` frames later.
+
+    Args:
+        energies: float32 (words + span, 33).
+        span: frames between the two.
+        out: uint32 (words,), overwritten.
+
+    """
+    for n in range(len(out)):
+        word = np.uint32(0)
+        for band in range(BITS_PER_WORD):
+            later = energies[n + span, band] - energies[n + span, band + 1]
+            word |= np.uint32(later > energies[n, band] - energies[n, band + 1]) << np.uint32(band)
+        out[n] = word
 
 
 class Bits(Protocol):
@@ -45,11 +64,8 @@ class GradientBits:
             uint32 (max(0, frames - 8),), bit b in the b-th lowest place.
 
         """
-        if len(energies) < self.frames_per_word:
-            return np.empty(0, np.uint32)
-        slope = energies[:, :-1] - energies[:, 1:]
-        signs = slope[self.span_frames :] > slope[: -self.span_frames]
-        words: npt.NDArray[np.uint32] = np.packbits(signs, axis=1, bitorder="little").view("<u4")[:, 0]
+        words = np.empty(max(0, len(energies) - self.span_frames), np.uint32)
+        gradient_words(energies, self.span_frames, words)
         return words
 
 

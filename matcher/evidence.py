@@ -60,6 +60,8 @@ class Calibration:
         mean: float64 (G,), mean lowest bit error rate of unrelated pairs there.
         deviation: float64 (G,), standard deviation of the same after both own means are taken off.
         triple: tail of the best triple score of a request among n concurrent ones, over all its looks.
+        beside: tail of the best triple of a request with two homes of one of n airings that it did not hear: the two
+            agree with each other for good reason, so chance has to bring only one sound near another.
         template: tail of the best score of a request against n averages, over all its looks.
 
     """
@@ -71,6 +73,7 @@ class Calibration:
     mean: npt.NDArray[np.float64]
     deviation: npt.NDArray[np.float64]
     triple: Tail
+    beside: Tail
     template: Tail
     provenance: Mapping[str, object]
 
@@ -80,6 +83,11 @@ class Calibration:
         at = np.arange(MAX_WORDS + 1)
         return np.interp(at, self.words, self.mean), np.interp(at, self.words, self.deviation)
 
+    @functools.cached_property
+    def cohort_columns(self) -> npt.NDArray[np.uint32]:
+        """The cohort by columns, as `add_errors` takes it: uint32 (MAX_WORDS, C)."""
+        return np.ascontiguousarray(self.cohort.T)
+
     def _check(self) -> None:
         """Refuse numbers that would let everything pass: nothing is below a threshold that is none.
 
@@ -88,7 +96,7 @@ class Calibration:
 
         """
         points = len(self.words)
-        for tail in (self.triple, self.template):
+        for tail in (self.triple, self.beside, self.template):
             if not all(map(math.isfinite, vars(tail).values())) or tail.scale <= 0 or tail.growth < 0:
                 raise CalibrationError(f"{tail} is no tail")
         if self.cohort.ndim != 2 or self.cohort.shape[1] != MAX_WORDS or not len(self.cohort):
@@ -136,6 +144,7 @@ class Calibration:
             "version": self.version,
             "bits": self.bits,
             "triple": vars(self.triple),
+            "beside": vars(self.beside),
             "template": vars(self.template),
             "provenance": dict(self.provenance),
         }
@@ -169,6 +178,7 @@ class Calibration:
                     mean=arrays["mean"],
                     deviation=arrays["deviation"],
                     triple=Tail(**header["triple"]),
+                    beside=Tail(**header["beside"]),
                     template=Tail(**header["template"]),
                     provenance=header["provenance"],
                 )
@@ -260,9 +270,8 @@ class OwnNull:
     def __init__(self, calibration: Calibration) -> None:
         """Start with no words."""
         self._calibration = calibration
-        shape = len(calibration.cohort), len(ALIGNMENTS)
-        self._errors = np.zeros(shape, np.int32)
-        self._compared = np.zeros(shape, np.int32)
+        self._errors = np.zeros((len(ALIGNMENTS), len(calibration.cohort)), np.int32)
+        self._compared = np.zeros(len(ALIGNMENTS), np.int32)
         self._words = 0
 
     def shift(self, words: npt.NDArray[np.uint32]) -> float:
@@ -272,7 +281,7 @@ class OwnNull:
             words: uint32 (n,), all words so far: those of the call before, and more.
 
         """
-        add_errors(words, self._words, self._calibration.cohort, ALIGNMENTS, self._errors, self._compared)
+        add_errors(words, self._words, self._calibration.cohort_columns, ALIGNMENTS, self._errors, self._compared)
         self._words = len(words)
         mean: float = mean_lowest_rate(self._errors, self._compared, MIN_WORDS)
         return mean - self._calibration.null_mean(len(words))

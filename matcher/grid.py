@@ -164,10 +164,12 @@ class FilterBank:
             float32 (new frames, BANDS), bit for bit what `log_energies` gives for the whole signal at once.
 
         """
-        new = samples.astype(np.float32)
+        signal = np.empty(len(self._carry) + len(samples), np.float32)
+        signal[: len(self._carry)] = self._carry
+        new = signal[len(self._carry) :]
+        new[:] = samples
         add_dither(new, self._seed, self._heard)
         self._heard += len(new)
-        signal = np.concatenate((self._carry, new))
         energies = log_energies(signal)
         self._carry = signal[len(energies) * HOP :].copy()
         return energies

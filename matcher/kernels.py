@@ -99,47 +99,47 @@ def one_against_many(
         out_words[r] = best_words
 
 
-@nb.njit(
-    nb.void(_words_in, nb.int64, _rows_in, nb.int32[::1], nb.int32[:, ::1], nb.int32[:, ::1]), cache=True, nogil=True
-)
-def add_errors(query: _U4, done: int, many: _U4, alignments: _I4, errors: _I4, compared: _I4) -> None:
-    """Add the bit errors of the query's words from `done` on to running sums, one per row and alignment.
+@nb.njit(nb.void(_words_in, nb.int64, _rows_in, nb.int32[::1], nb.int32[:, ::1], nb.int32[::1]), cache=True, nogil=True)
+def add_errors(query: _U4, done: int, columns: _U4, alignments: _I4, errors: _I4, compared: _I4) -> None:
+    """Add the bit errors of the query's words from `done` on to running sums, one per alignment and fingerprint.
 
-    What a growing fingerprint costs against a fixed set is then its new words, not all of them at every look.
+    What a growing fingerprint costs against a fixed set is then its new words, not all of them at every look. The set
+    is given by columns, so that the innermost loop runs over many fingerprints and not over few new words.
 
     Args:
         query: uint32 (n,), the words so far.
         done: words that earlier calls have counted.
-        many: uint32 (R, width), every row full.
+        columns: uint32 (width, R): word k of all fingerprints in row k, every fingerprint full.
         alignments: int32 (A,), in words.
-        errors: int32 (R, A), running sums of bit errors.
-        compared: int32 (R, A), running sums of words compared.
+        errors: int32 (A, R), running sums of bit errors.
+        compared: int32 (A,), running sums of words compared.
 
     """
-    n, width = len(query), many.shape[1]
-    for r in range(many.shape[0]):
-        row = many[r]
-        for i in range(len(alignments)):
-            a = alignments[i]
-            start = max(done, -a)
-            count = min(n, width - a) - start
-            if count > 0:
-                errors[r, i] += errors_between(query, row, start, start + a, count)
-                compared[r, i] += nb.int32(count)
+    n, width = len(query), columns.shape[0]
+    for i in range(len(alignments)):
+        a = alignments[i]
+        start, end = max(done, -a), min(n, width - a)
+        sums = errors[i]
+        for k in range(start, end):
+            word, column = query[k], columns[k + a]
+            for r in range(len(column)):
+                sums[r] += popcount(word ^ column[r])
+        compared[i] += nb.int32(max(0, end - start))
 
 
-@nb.njit(nb.float64(nb.int32[:, ::1], nb.int32[:, ::1], nb.int64), cache=True, nogil=True)
+@nb.njit(nb.float64(nb.int32[:, ::1], nb.int32[::1], nb.int64), cache=True, nogil=True)
 def mean_lowest_rate(errors: _I4, compared: _I4, min_words: int) -> float:
     """Mean over rows of the lowest bit error rate over alignments, from `add_errors`' sums; 0.5 when none counts."""
+    lowest = np.full(errors.shape[1], 2.0)
+    for i in range(len(compared)):
+        if compared[i] > 0 and compared[i] >= min_words:
+            for r in range(len(lowest)):
+                lowest[r] = min(lowest[r], errors[i, r] / (32.0 * compared[i]))
     total = 0.0
     rows = 0
-    for r in range(errors.shape[0]):
-        best = 2.0
-        for i in range(errors.shape[1]):
-            if compared[r, i] > 0 and compared[r, i] >= min_words:
-                best = min(best, errors[r, i] / (32.0 * compared[r, i]))
-        if best < 2.0:
-            total += best
+    for r in range(len(lowest)):
+        if lowest[r] < 2.0:
+            total += lowest[r]
             rows += 1
     return total / rows if rows else 0.5
 

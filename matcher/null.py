@@ -4,7 +4,7 @@ The method, step by step, is in docs/calibration.md.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numba as nb
 import numpy as np
@@ -35,6 +35,8 @@ class Unrelated:
             because a synthetic voice that repeats its words makes the same sound.
         averages: averages of media events, uint32 (n,) each.
         average_strangers: bool (R, len(averages)): by different persons.
+        airings: full fingerprints of some homes that heard one medium, uint32 (homes, MAX_WORDS) each.
+        airing_strangers: bool (R, len(airings)): by different persons.
 
     """
 
@@ -42,6 +44,8 @@ class Unrelated:
     strangers: npt.NDArray[np.bool_]
     averages: Sequence[npt.NDArray[np.uint32]]
     average_strangers: npt.NDArray[np.bool_]
+    airings: Sequence[npt.NDArray[np.uint32]]
+    airing_strangers: npt.NDArray[np.bool_]
 
 
 def look_words(bits: Bits) -> list[int]:
@@ -97,6 +101,30 @@ def best_triple_scores(
                     out[x] = max(out[x], score)
 
 
+@nb.njit(cache=True)
+def best_beside(
+    scores: npt.NDArray[np.float32],
+    alignments: npt.NDArray[np.int32],
+    between: npt.NDArray[np.int32],
+    out: npt.NDArray[np.float32],
+) -> None:
+    """Raise out[i] to the best sum of request i's scores with two homes that line up, as a triple with them has it.
+
+    Args:
+        scores: float32 (R, M), of each request with each home of an airing.
+        alignments: int32 (R, M), likewise.
+        between: int32 (M, M), alignments of the homes with each other.
+        out: float32 (R,).
+
+    """
+    for i in range(scores.shape[0]):
+        for j in range(scores.shape[1]):
+            for k in range(j + 1, scores.shape[1]):
+                consistent = abs(alignments[i, j] + between[j, k] - alignments[i, k]) <= CONSISTENT_WORDS
+                if consistent and scores[i, j] > EDGE_SCORE and scores[i, k] > EDGE_SCORE:
+                    out[i] = max(out[i], scores[i, j] + scores[i, k])
+
+
 def fit_tail(best: Sequence[npt.NDArray[np.float64]], counts: Sequence[int]) -> Tail:
     """Fit P(best > s) = exp((start + growth ln n - s) / scale) to the highest TAIL_SHARE of each count's trials.
 
@@ -149,14 +177,15 @@ def measure(
         seed: of the choices.
 
     Raises:
-        NullError: fewer requests than a cohort and a window need, or no averages.
+        NullError: fewer requests than a cohort and a window need, or no averages or airings.
 
     """
     rng = np.random.default_rng(seed)
-    if len(unrelated.words) < max(cohort_size, max(concurrent) + 1) or not unrelated.averages:
+    if len(unrelated.words) < max(cohort_size, max(concurrent) + 1) or not unrelated.averages or not unrelated.airings:
         raise NullError(
-            f"{len(unrelated.words)} unrelated requests and {len(unrelated.averages)} averages are too few to"
-            f" measure a null: it takes {max(cohort_size, max(concurrent) + 1)} and 1"
+            f"{len(unrelated.words)} unrelated requests, {len(unrelated.averages)} averages and"
+            f" {len(unrelated.airings)} airings are too few to measure a null: it takes"
+            f" {max(cohort_size, max(concurrent) + 1)}, 1 and 1"
         )
     cohort = np.sort(rng.permutation(len(unrelated.words))[:cohort_size])
     lengths = look_words(bits)
@@ -186,9 +215,32 @@ def measure(
         triples.append(np.concatenate(trials).astype(np.float64))
     draft = Calibration(
         version, bits.name, unrelated.words[cohort].copy(), np.array(lengths, np.int32), np.array(mean),
-        np.array(deviation), fit_tail(triples, concurrent), Tail(0, 0, 1), provenance,
+        np.array(deviation), fit_tail(triples, concurrent), Tail(0, 0, 1), Tail(0, 0, 1), provenance,
     )  # fmt: skip
-    return Calibration(**{**vars(draft), "template": _template_tail(draft, unrelated, lengths)})
+    beside, template = _beside_tail(draft, unrelated, lengths), _template_tail(draft, unrelated, lengths)
+    return replace(draft, beside=beside, template=template)
+
+
+def _beside_tail(draft: Calibration, unrelated: Unrelated, lengths: Sequence[int]) -> Tail:
+    """Tail of a request's best triple with two homes of one airing, over its looks."""
+    best = np.zeros((len(unrelated.airings), len(unrelated.words)), np.float32)
+    nulls = [OwnNull(draft) for _ in unrelated.words]
+    homes_nulls = [[OwnNull(draft) for _ in homes] for homes in unrelated.airings]
+    for n in lengths:
+        shifts = np.array([null.shift(words[:n]) for null, words in zip(nulls, unrelated.words, strict=True)])
+        for a, homes in enumerate(unrelated.airings):
+            of_homes = [null.shift(words[:n]) for null, words in zip(homes_nulls[a], homes, strict=True)]
+            rates, alignments = pair_matrix(unrelated.words, homes, n, n)
+            compared = np.full(len(homes), n, np.int32)
+            scores = np.array(
+                [
+                    draft.scores(row, compared, float(shift), np.array(of_homes, np.float32))
+                    for row, shift in zip(rates, shifts, strict=True)
+                ],
+                np.float32,
+            )
+            best_beside(scores, alignments, pair_matrix(homes, homes, n, n)[1], best[a])
+    return _of_each(fit_tail([best.T[unrelated.airing_strangers].astype(np.float64)], [1]))
 
 
 def _template_tail(draft: Calibration, unrelated: Unrelated, lengths: Sequence[int]) -> Tail:
@@ -209,6 +261,9 @@ def _template_tail(draft: Calibration, unrelated: Unrelated, lengths: Sequence[i
             one_against_many(words[:n], table, sizes, rows, ALIGNMENTS, MIN_WORDS, rate, alignment, compared)
             scores = draft.scores(rate, np.minimum(sizes, np.int32(n)), shift, shifts)
             best[i] = np.maximum(best[i], np.where(compared > 0, scores, -np.inf))
-    one = fit_tail([best[np.isfinite(best) & unrelated.average_strangers]], [1])
-    # Averages are independent of each other: n of them give n times the chances.
+    return _of_each(fit_tail([best[np.isfinite(best) & unrelated.average_strangers]], [1]))
+
+
+def _of_each(one: Tail) -> Tail:
+    """Tail among n that are independent of each other, from that of one: n times the chances."""
     return Tail(one.start, one.scale, one.scale)

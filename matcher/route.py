@@ -29,6 +29,8 @@ MAX_CANDIDATES = 24
 SCAN_SCORE = 3.5
 # Sums of the same scores in another order differ by less.
 ROUNDING = 1e-9
+# Live requests that have an airing within their window at all: the share of a day's, not of the minute of an airing.
+AIRING_SHARE = 0.01
 # Less audio than this costs more in threshold than it saves in time.
 FIRST_LOOK_MS = 960
 LOOK_MS = 80
@@ -139,7 +141,7 @@ class Route:
         self.events: dict[str, Event] = {}
         self.now_us = -(2**62)  # event time: the latest end of a growth, or the latest low mark
         self._appended_us = 0  # when the chunk was appended that is being heard
-        self._budget = policy.false_ignore_budget / 2  # half for triples, half for averages
+        self._budget = policy.false_ignore_budget / 3  # for triples, for pairs beside a stranger, for averages
 
     def hear(self, growths: Sequence[Growth], low_mark_us: int) -> Outcome:
         """Take growths in the order of their capture, then let the event time reach the mark."""
@@ -263,7 +265,11 @@ class Route:
             rows = self._others(request)
             found = self._compare_request(request, rows, outcome)
         concurrent = max(self.policy.budget_concurrency, len(self.window.requests))
-        threshold = self.calibration.triple.threshold(self._budget, concurrent)
+        # Three strangers by chance, or one beside two that hear the same: the harder of the two decides.
+        threshold = max(
+            self.calibration.triple.threshold(self._budget, concurrent),
+            self.calibration.beside.threshold(self._budget / AIRING_SHARE, len(self.events)),
+        )
         # A triple scores no more than any two of its edges together: what cannot pass is not looked at any further.
         worth = threshold - ROUNDING
         if len(rows) < 2 or np.partition(found.scores, -2)[-2:].sum() < worth:

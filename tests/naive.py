@@ -180,3 +180,14 @@ def consistent_triples(
         off = int(alignments[i, j]) + int(alignments[j, k]) - int(alignments[i, k])
         if min(pairs) > edge_score and abs(off) <= CONSISTENT_WORDS:
             yield (i, j, k), triple_score(*pairs)
+
+
+def best_beside(scores: _F4, alignments: _I4, between: _I4, edge_score: float) -> _F4:
+    """Best sum of each request's scores with two homes that line up with it and with each other; 0 without any."""
+    out = np.zeros(len(scores), np.float32)
+    for i, (row, at) in enumerate(zip(scores, alignments, strict=True)):
+        for j, k in itertools.combinations(range(len(row)), 2):
+            off = int(at[j]) + int(between[j, k]) - int(at[k])
+            if min(row[j], row[k]) > edge_score and abs(off) <= CONSISTENT_WORDS:
+                out[i] = max(out[i], row[j] + row[k])
+    return out

@@ -215,7 +215,7 @@ def test_digital_silence_of_two_requests_differs_in_half_of_the_bits() -> None:
 
 @pytest.mark.parametrize("constant", [-32768, -1, 1, 32767])
 def test_a_stuck_microphone_is_as_good_as_silence(constant: int) -> None:
-    """A constant offset, at full scale too, leaves no pattern that two requests share: its leakage is the window's own."""
+    """A constant offset, at full scale too, leaves no pattern that two requests share."""
     stuck = np.full(3 * SAMPLE_RATE_HZ, constant, np.int16)
     first, second = (Fingerprint(name).grow(stuck) for name in ("a", "b"))
     assert naive.bit_errors(first, second) / (BITS_PER_WORD * MAX_WORDS) == pytest.approx(0.5, abs=0.05)

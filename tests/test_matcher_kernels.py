@@ -17,7 +17,7 @@ from matcher.kernels import (
     one_against_many,
     rates_against_others,
 )
-from matcher.null import best_triple_scores
+from matcher.null import best_beside, best_triple_scores
 from matcher.route import EDGE_SCORE
 
 U4 = npt.NDArray[np.uint32]
@@ -139,10 +139,11 @@ def test_running_sums_are_the_same_in_any_steps_and_as_their_slow_twin(
     """Step by step, with looks that bring nothing too."""
     ends = sorted(data.draw(st.lists(st.integers(0, query.shape[1]), max_size=5)))
     min_words = data.draw(st.integers(0, 12))
-    errors, compared = np.zeros((2, len(many), len(alignments)), np.int32)
+    columns = np.ascontiguousarray(many.T)
+    errors, compared = np.zeros((len(alignments), len(many)), np.int32), np.zeros(len(alignments), np.int32)
     done = 0
     for end in [*ends, query.shape[1]]:
-        add_errors(query[0, :end], done, many, alignments, errors, compared)
+        add_errors(query[0, :end], done, columns, alignments, errors, compared)
         done = end
         expected = naive.mean_lowest_rate(query[0, :end], many, alignments, min_words)
         assert mean_lowest_rate(errors, compared, min_words) == pytest.approx(expected, rel=1e-12)
@@ -152,11 +153,12 @@ def test_running_sums_over_more_words_than_sixteen_bits() -> None:
     rng = np.random.default_rng(2)
     many = rng.integers(0, 2**32, (2, 70_000), dtype=np.uint32)
     reach = np.array([-1, 0, 65_600], np.int32)
-    errors, compared = np.zeros((2, 2, 3), np.int32)
-    add_errors(many[0, :66_000], 0, many, reach, errors, compared)
-    add_errors(many[0], 66_000, many, reach, errors, compared)
-    assert errors[0, 1] == 0
-    assert compared.tolist() == [[69_999, 70_000, 4400]] * 2
+    columns = np.ascontiguousarray(many.T)
+    errors, compared = np.zeros((3, 2), np.int32), np.zeros(3, np.int32)
+    add_errors(many[0, :66_000], 0, columns, reach, errors, compared)
+    add_errors(many[0], 66_000, columns, reach, errors, compared)
+    assert errors[1, 0] == 0
+    assert compared.tolist() == [69_999, 70_000, 4400]
     assert mean_lowest_rate(errors, compared, 60) == naive.mean_lowest_rate(many[0], many, reach, 60)
 
 
@@ -279,6 +281,18 @@ def test_triple_scores_of_the_null_are_those_of_the_rule(
         for member in triple:
             expected[member] = max(expected[member], score)
     assert out == pytest.approx(expected)
+
+
+@given(st.integers(0, 5), st.integers(0, 5), st.integers(0, 2**32))
+@FAST
+def test_best_beside_two_homes_is_its_slow_twin(requests: int, homes: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    scores = rng.choice(np.array([0, 1.5, 1.75, 3, 6], np.float32), (requests, homes))
+    alignments = rng.integers(-6, 7, (requests, homes)).astype(np.int32)
+    between = rng.integers(-6, 7, (homes, homes)).astype(np.int32)
+    out = np.zeros(requests, np.float32)
+    best_beside(scores, alignments, between, out)
+    assert np.array_equal(out, naive.best_beside(scores, alignments, between, EDGE_SCORE))
 
 
 def test_alignments_reach_as_far_either_way() -> None:

@@ -1,21 +1,34 @@
 """The policy of one route: who is ignored, when and why; and who never is."""
 
 import dataclasses
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sounds import fingerprint_of, growths, hear, heard_words, in_order, plain_calibration, random_words, say
+from sounds import (
+    fingerprint_of,
+    growths,
+    hear,
+    heard_words,
+    in_order,
+    plain_calibration,
+    random_words,
+    say,
+    write_recording,
+)
 
 from matcher.bits import GRADIENT
 from matcher.catalogue import Average
 from matcher.evidence import shipped_calibration
 from matcher.fingerprint import MAX_WORDS
 from matcher.route import FIRST_LOOK_MS, LOOK_MS, Growth, Ignore, Outcome, Policy, Reason, Route
+from pipeline.recording import Recording
 
 S = 1_000_000
 LONG_AGO = -(2**61)
@@ -216,7 +229,7 @@ def test_an_average_is_told_when_it_is_made_when_it_doubles_and_when_it_is_final
     assert sizes[0] >= 3
     assert sizes[-1] == 14
     assert len(sizes) <= 4
-    assert all(later >= 2 * earlier for earlier, later in zip(sizes[:-1], sizes[1:-1], strict=False))
+    assert all(later >= 2 * earlier for earlier, later in itertools.pairwise(sizes[:-1]))
     assert {average.origin for average in told} == {"w/l/0"}
     assert len({average.media_id for average in told}) == 1
     assert subject.events == {}
@@ -435,10 +448,8 @@ def test_media_ids_are_a_function_of_the_route_and_of_the_requests_that_founded_
 
 def test_looks_come_at_multiples_of_80_ms_of_the_requests_own_audio() -> None:
     subject = route()
-    looked = []
-    for growth in growths("r", "h", random_words(1), 12_345, chunk_ms=30, total_ms=3000):
-        if subject.hear([growth], LONG_AGO).counts["looks"]:
-            looked.append(growth.audio_ms)
+    heard = growths("r", "h", random_words(1), 12_345, chunk_ms=30, total_ms=3000)
+    looked = [growth.audio_ms for growth in heard if subject.hear([growth], LONG_AGO).counts["looks"]]
     assert looked[0] == FIRST_LOOK_MS
     assert len(looked) == (2160 - FIRST_LOOK_MS) // LOOK_MS + 1
     assert all(0 <= ms - due < 30 for ms, due in zip(looked, range(FIRST_LOOK_MS, 2161, LOOK_MS), strict=True))
@@ -463,6 +474,27 @@ def test_homes_that_hear_one_sound_are_ignored_and_people_are_not_with_the_calib
     assert ids(outcome.ignores) == ["again", "m0", "m1", "m2", "m3", "m4", "m5"]
     assert {i.request_id: i.reason for i in outcome.ignores}["again"] is Reason.DISCOVERED
     assert max(ignore.audio_used_ms for ignore in outcome.ignores) < 1500
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_recording_is_decided_as_its_labels_say(tmp_path: Path, seed: int) -> None:
+    """What other tests write for themselves: read back, heard by a route of the default policy, and scored."""
+    write_recording(tmp_path, seed, events=3, live=8, minutes=1.0, reruns=1, pairs=1)
+    recording = Recording.load(tmp_path)
+    requests = []
+    for request in recording.requests:
+        samples, rate_hz = recording.audio(request)
+        assert rate_hz == 16_000
+        words = fingerprint_of(request.request_id, samples)
+        assert len(words) == MAX_WORDS
+        start_us = int(request.start_s * S)
+        requests.append(growths(request.request_id, request.household, words, start_us, device=request.device))
+    outcome = Route("computer/en-US/0", Policy(), shipped_calibration(GRADIENT.name)).hear(in_order(*requests), 0)
+    wanted = {name for name, truth in recording.truth.items() if truth.expect != "accept"}
+    assert ids(outcome.ignores) == sorted(wanted)
+    assert Counter(truth.kind for truth in recording.truth.values()) == {"media": 15, "rerun": 1, "live": 8}
+    by_kind = {recording.truth[ignore.request_id].kind: ignore.reason for ignore in outcome.ignores}
+    assert by_kind == {"media": Reason.CONCURRENT, "rerun": Reason.DISCOVERED}
 
 
 def test_muted_microphones_are_not_an_event() -> None:
