@@ -58,6 +58,9 @@ format: $(VENV)/.ready  ## what ruff can mend by itself
 bench: $(INSTALLED)  ## speed, latency and memory, each beside a baseline
 	@$(BIN)/python -m bench $(ARGS)
 
+picture: $(INSTALLED)  ## docs/demo.svg: the demonstration runs for real, and its terminal is drawn
+	@$(BIN)/python docs/record_demo.py docs/demo.svg
+
 proto: pipeline/messages/hushword.proto pipeline/messages/internal.proto  ## the code of the messages, made anew
 	@test -x .venv-proto/bin/python || { $(PYTHON) -m venv .venv-proto && .venv-proto/bin/python -m pip install --quiet grpcio-tools==1.71.2; }
 	.venv-proto/bin/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. $^

@@ -13,8 +13,10 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
+from pipeline.demo.command import demo
 from pipeline.errors import FailedError, InputError
 from pipeline.options import ConfigError, Settings, load_settings
+from pipeline.simulate.command import simulate
 
 EXIT_FAILED, EXIT_BAD_INPUT = 1, 2
 
@@ -235,6 +237,10 @@ def evaluate(
         print(json.dumps(report.to_json(), indent=2))
     else:
         Console().print(report.table())
+
+
+app.command("simulate")(simulate)
+app.command("demo")(demo)
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:

@@ -1,4 +1,4 @@
-"""Decisions as JSON lines, and the decisions topic read from its beginning to its end."""
+"""Decisions as JSON lines, and the decisions topic: read from its beginning to its end, or followed."""
 
 import json
 import time
@@ -158,6 +158,42 @@ def read_topic(bootstrap_servers: str, topic: str, epoch_s: float = 0.0) -> list
         raise DecisionsError(f"topic {topic!r} at {bootstrap_servers} cannot be read: {error}") from error
     # Stable: within a partition, and so within a request, the order stays the topic's.
     return [decision for _, decision in sorted(found, key=lambda item: item[0])]
+
+
+class TopicFollower:
+    """The decisions topic from its beginning on, as it grows; for one thread at a time."""
+
+    def __init__(self, bootstrap_servers: str, topic: str) -> None:
+        self._where = f"topic {topic!r} at {bootstrap_servers}"
+        try:
+            self._consumer = KafkaConsumer(
+                bootstrap_servers=bootstrap_servers.split(","), enable_auto_commit=False, bootstrap_timeout_ms=5000
+            )
+            partitions = [TopicPartition(topic, number) for number in self._consumer.partitions_for_topic(topic) or ()]
+        except (KafkaError, OSError) as error:
+            raise DecisionsError(f"{self._where} cannot be read: {error}") from error
+        if not partitions:
+            self.close()
+            raise DecisionsError(f"there is no {self._where}")
+        self._consumer.assign(partitions)
+        self._consumer.seek_to_beginning()
+
+    def poll(self, epoch_s: float, timeout_ms: int) -> list[DecisionLine]:
+        """Wait up to `timeout_ms` for decisions that were not given before; `epoch_s` as for read_topic.
+
+        Raises:
+            DecisionsError: no answer, or a record that is not a decision.
+
+        """
+        try:
+            batches = self._consumer.poll(timeout_ms=timeout_ms)
+        except (KafkaError, OSError) as error:
+            raise DecisionsError(f"{self._where} cannot be read: {error}") from error
+        return [_decision(record, epoch_s) for batch in batches.values() for record in batch]
+
+    def close(self) -> None:
+        """Leave the broker."""
+        self._consumer.close()
 
 
 def _decision(record: Any, epoch_s: float) -> DecisionLine:

@@ -88,38 +88,94 @@ def run_trial(
             from pipeline.local.kafka import LocalKafka
 
             progress("starting a Kafka broker", 0, 0)
-            bootstrap_servers = stack.enter_context(LocalKafka()).bootstrap_servers
-            settings = _own_names(settings, bootstrap_servers)
-            create_topics(bootstrap_servers, settings, partitions)
+            own = trial_settings(settings, stack.enter_context(LocalKafka()).bootstrap_servers)
+            create_topics(own.bootstrap_servers, own, partitions)
         else:
-            settings = _own_names(settings, bootstrap_servers)
-            create_topics(bootstrap_servers, settings, partitions)
-            stack.callback(_leave_nothing, settings)  # somebody else's broker: no voices stay behind
-        admin = stack.enter_context(admin_client(bootstrap_servers))
-        group = _Group(admin, settings)
+            own = trial_settings(settings, bootstrap_servers)
+            create_topics(bootstrap_servers, own, partitions)
+            stack.callback(_leave_nothing, own)  # somebody else's broker: no voices stay behind
+        running = stack.enter_context(running_trial(own, partitions, beam_args, progress))
+        replayed = running.play(
+            recording, speed=speed, seed=seed, shuffle_ms=shuffle_ms, no_progress_s=no_progress_s, progress=progress
+        )
+        progress("stopping the job", 0, 0)
+        return running.collect(replayed)
 
-        progress("starting the job", 0, 0)
-        job = stack.enter_context(running_job(settings, beam_args))
-        _wait_until_ready(job, group, partitions)
+
+@dataclass(frozen=True)
+class RunningTrial:
+    """A job that is ready to hear a recording."""
+
+    settings: Settings
+    job: "Job"
+    group: "Group"
+
+    def play(
+        self,
+        recording: Recording,
+        *,
+        speed: float | None,
+        epoch_s: float | None = None,
+        seed: int = 0,
+        shuffle_ms: int = 0,
+        no_progress_s: float = 90.0,
+        progress: Progress = lambda _phase, _done, _total: None,
+    ) -> ReplaySummary:
+        """Replay a recording, and return when the job has committed all of it; arguments as for run_trial."""
 
         def replayed_so_far(done: int) -> None:
-            job.check()
+            self.job.check()
             progress("replaying", done, len(recording.requests))
 
         replayed = replay(
             recording,
-            bootstrap_servers,
-            settings.audio_topic,
+            self.settings.bootstrap_servers,
+            self.settings.audio_topic,
             speed,
+            epoch_s=epoch_s,
             seed=seed,
             shuffle_ms=shuffle_ms,
             progress=replayed_so_far,
         )
-        _wait_until_committed(job, group, replayed.end_offsets, no_progress_s, progress)
-        progress("stopping the job", 0, 0)
-        job.stop()
-        decisions = read_topic(bootstrap_servers, settings.decisions_topic, replayed.epoch_s)
-        return Trial(decisions, replayed, group.dead_letters())
+        _wait_until_committed(self.job, self.group, replayed.end_offsets, no_progress_s, progress)
+        return replayed
+
+    def collect(self, replayed: ReplaySummary) -> Trial:
+        """Stop the job and read what it decided."""
+        self.job.stop()
+        decisions = read_topic(self.settings.bootstrap_servers, self.settings.decisions_topic, replayed.epoch_s)
+        return Trial(decisions, replayed, self.group.dead_letters())
+
+
+@contextmanager
+def running_trial(
+    settings: Settings,
+    partitions: int,
+    beam_args: Sequence[str] = (),
+    progress: Progress = lambda _phase, _done, _total: None,
+) -> Iterator[RunningTrial]:
+    """Run the job on topics that are there, for the length of a `with` that begins when it is ready."""
+    with admin_client(settings.bootstrap_servers) as admin:
+        group = Group(admin, settings)
+        progress("starting the job", 0, 0)
+        with running_job(settings, beam_args) as job:
+            _wait_until_ready(job, group, partitions)
+            yield RunningTrial(settings, job, group)
+
+
+def trial_settings(settings: Settings, bootstrap_servers: str) -> Settings:
+    """Give settings with topics and a group that nobody else has, read from their beginning."""
+    name = f"hushword-trial-{uuid.uuid4().hex[:8]}"
+    own = {
+        "bootstrap_servers": bootstrap_servers,
+        "audio_topic": f"{name}-audio",
+        "decisions_topic": f"{name}-decisions",
+        "media_topic": f"{name}-media",
+        "dead_letter_topic": f"{name}-audio.dlq",
+        "group_id": name,
+        "start_at": "earliest",
+    }
+    return Settings(**{**settings.model_dump(), **own})
 
 
 class Job:
@@ -182,7 +238,7 @@ def running_job(settings: Settings, beam_args: Sequence[str] = ()) -> Iterator[J
             job.log.unlink()
 
 
-class _Group:
+class Group:
     """The committed offsets of the job's group, and how much went to the dead letters."""
 
     def __init__(self, admin: Any, settings: Settings) -> None:
@@ -214,21 +270,7 @@ class _Group:
             consumer.close()
 
 
-def _own_names(settings: Settings, bootstrap_servers: str) -> Settings:
-    name = f"hushword-trial-{uuid.uuid4().hex[:8]}"
-    own = {
-        "bootstrap_servers": bootstrap_servers,
-        "audio_topic": f"{name}-audio",
-        "decisions_topic": f"{name}-decisions",
-        "media_topic": f"{name}-media",
-        "dead_letter_topic": f"{name}-audio.dlq",
-        "group_id": name,
-        "start_at": "earliest",
-    }
-    return Settings(**{**settings.model_dump(), **own})
-
-
-def _wait_until_ready(job: Job, group: _Group, partitions: int) -> None:
+def _wait_until_ready(job: Job, group: Group, partitions: int) -> None:
     def is_ready() -> bool:
         return len(group.committed()) == partitions
 
@@ -237,7 +279,7 @@ def _wait_until_ready(job: Job, group: _Group, partitions: int) -> None:
 
 
 def _wait_until_committed(
-    job: Job, group: _Group, ends: dict[int, int], no_progress_s: float, progress: Progress
+    job: Job, group: Group, ends: dict[int, int], no_progress_s: float, progress: Progress
 ) -> None:
     total = sum(ends.values())
     behind = total

@@ -42,7 +42,8 @@ def test_help_is_light() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [(), ("run",), ("replay",), ("evaluate",), ("config", "check"), ("topics", "create")]
+    "command",
+    [(), ("run",), ("replay",), ("evaluate",), ("simulate",), ("demo",), ("config", "check"), ("topics", "create")],
 )
 def test_every_command_has_help(capsys: pytest.CaptureFixture[str], command: tuple[str, ...]) -> None:
     """With the flags of the settings that matter to it."""
