@@ -27,10 +27,11 @@ EDGE_SCORE = 1.5
 MAX_CANDIDATES = 24
 # A pair this far under the null makes both requests look at the whole window.
 SCAN_SCORE = 3.5
+# A matched request looks at the whole window again after so much more of its audio; in between, at those that it draws
+# and at all that are matched themselves, as the homes of one airing soon are.
+SCAN_MS = 320
 # Sums of the same scores in another order differ by less.
 ROUNDING = 1e-9
-# Live requests that have an airing within their window at all: the share of a day's, not of the minute of an airing.
-AIRING_SHARE = 0.01
 # Less audio than this costs more in threshold than it saves in time.
 FIRST_LOOK_MS = 960
 LOOK_MS = 80
@@ -54,6 +55,7 @@ class Policy:
         partners: others drawn at random for each request, K.
         false_ignore_budget: probability that a live request is ignored by chance, ...
         budget_concurrency: ... among this many concurrent requests; more of them raise the threshold.
+        airing_share: share of the live requests that have an airing of their wake word within their window.
         catalogue_entries: bound of the catalogue of averages.
         catalogue_ttl_us: how long an average decides after its last household.
         discovery_delay_us: when an average begins to decide on other shards, after its discovery.
@@ -65,6 +67,7 @@ class Policy:
     partners: int = 100
     false_ignore_budget: float = 1e-6
     budget_concurrency: int = 100
+    airing_share: float = 0.01
     catalogue_entries: int = 1000
     catalogue_ttl_us: int = 7 * 24 * 3600 * 1_000_000
     discovery_delay_us: int = 2_000_000
@@ -251,16 +254,16 @@ class Route:
     def _search(self, request: Request, scanning: list[Request], outcome: Outcome) -> tuple[Triple, Evidence] | None:
         """Compare one request with its partners; gives the triple that passes, and the strongest edge of it."""
         rows = self._others(request)
-        if not request.matched:
+        if not request.matched or request.looked_ms % SCAN_MS:
             rows = self._drawn(request, rows, outcome)
         found = self._compare_request(request, rows, outcome)
         if not request.matched and len(rows) and found.scores.max() > SCAN_SCORE:
-            request.matched = True
+            self.window.mark_matched(request)
             close = self.window.of_rows(rows[found.scores > SCAN_SCORE])
             # By name: rows are handed out anew when a route is restored.
             for other in sorted(close, key=lambda other: other.request_id):
                 if not other.matched and not other.ignored:
-                    other.matched = True
+                    self.window.mark_matched(other)
                     scanning.append(other)
             rows = self._others(request)
             found = self._compare_request(request, rows, outcome)
@@ -268,7 +271,7 @@ class Route:
         # Three strangers by chance, or one beside two that hear the same: the harder of the two decides.
         threshold = max(
             self.calibration.triple.threshold(self._budget, concurrent),
-            self.calibration.beside.threshold(self._budget / AIRING_SHARE, len(self.events)),
+            self.calibration.beside.threshold(self._budget / self.policy.airing_share, len(self.events)),
         )
         # A triple scores no more than any two of its edges together: what cannot pass is not looked at any further.
         worth = threshold - ROUNDING
@@ -293,16 +296,22 @@ class Route:
     def _others(self, request: Request) -> npt.NDArray[np.int64]:
         """Rows of the window that have had a look: before it, nobody knows how close to everything a request is."""
         rows = self.window.rows()
-        others: npt.NDArray[np.int64] = rows[self.window.measured[rows] & (rows != request.row)]
+        others: npt.NDArray[np.int64] = rows[rows != request.row]
         return others
 
     def _drawn(self, request: Request, rows: npt.NDArray[np.int64], outcome: Outcome) -> npt.NDArray[np.int64]:
-        """About K of the rows: those whose hash with the request's is low, the same from either side."""
+        """About K of the rows: those whose hash with the request's is low, the same from either side.
+
+        For a request that is matched also all that are.
+        """
         if len(rows) <= self.policy.partners:
             return rows
         mixed = (self.window.hashes[rows] ^ self.window.hashes[request.row]) * np.uint64(0x9E3779B97F4A7C15)
         share = np.uint64(self.policy.partners / len(rows) * 2**64)
-        drawn: npt.NDArray[np.int64] = rows[(mixed ^ (mixed >> np.uint64(32))) * np.uint64(0xBF58476D1CE4E5B9) < share]
+        chosen = (mixed ^ (mixed >> np.uint64(32))) * np.uint64(0xBF58476D1CE4E5B9) < share
+        if request.matched:
+            chosen |= self.window.matched[rows]
+        drawn: npt.NDArray[np.int64] = rows[chosen]
         outcome.counts["comparisons_left_out"] += len(rows) - len(drawn)
         return drawn
 
@@ -392,10 +401,11 @@ class Route:
         """Hold the average against every request of the window, the ended ones too, until nobody joins any more."""
         while event.media_id in self.catalogue.averages:
             average = self.catalogue.averages[event.media_id]
-            rows = np.array([r.row for r in self.window.requests.values() if r.looked_ms and not r.ignored], np.int64)
+            rows = self.window.undecided_rows()
             found = self._compare(average.words, self.catalogue.shift(event.media_id), rows, outcome)
             passed = np.flatnonzero(found.scores >= self._template_threshold(len(self.catalogue.averages)))
-            for position, request in zip(passed, self.window.of_rows(rows[passed]), strict=True):
+            joining = zip(self.window.of_rows(rows[passed]), passed, strict=True)
+            for request, position in sorted(joining, key=lambda pair: pair[0].request_id):
                 self._join(event, request, found.at(int(position)), at_us, outcome)
             if not len(passed):
                 return
@@ -423,7 +433,7 @@ class Route:
         at_us: int,
         outcome: Outcome,
     ) -> None:
-        request.ignored = True
+        self.window.mark_ignored(request)
         outcome.counts["ignored"] += 1
         outcome.ignores.append(
             Ignore(

@@ -51,10 +51,11 @@ class Window:
         self.lengths = np.zeros(rows, np.int32)
         self.shifts = np.zeros(rows, np.float32)
         self.measured = np.zeros(rows, np.bool_)
+        self.matched = np.zeros(rows, np.bool_)
+        self.ignored = np.zeros(rows, np.bool_)
         self.hashes = np.zeros(rows, np.uint64)
         self.owners: list[Request | None] = [None] * rows
         self._free = list(range(rows))[::-1]
-        self._live: npt.NDArray[np.int64] | None = None
         self._by_start: list[tuple[int, str]] = []  # a heap
 
     def add(self, request_id: str, household: str, device: str, start_us: int) -> tuple[Request | None, list[Request]]:
@@ -79,7 +80,6 @@ class Window:
         self.measured[row] = False
         digest = hashlib.blake2b(request_id.encode(), digest_size=8).digest()
         self.hashes[row] = int.from_bytes(digest, "little")
-        self._live = None
         return request, left
 
     def extend(self, request: Request, words: npt.NDArray[np.uint32]) -> None:
@@ -110,11 +110,21 @@ class Window:
             left += self._pop_oldest()
         return left
 
+    def mark_matched(self, request: Request) -> None:
+        """Note that somebody was close to this request."""
+        request.matched = self.matched[request.row] = True
+
+    def mark_ignored(self, request: Request) -> None:
+        """Note that this request has been decided."""
+        request.ignored = self.ignored[request.row] = True
+
     def rows(self) -> npt.NDArray[np.int64]:
-        """Rows in use, int64 (n,), rising."""
-        if self._live is None:
-            self._live = np.flatnonzero(np.array([owner is not None for owner in self.owners])).astype(np.int64)
-        return self._live
+        """Rows of the requests that have been measured, int64 (n,), rising."""
+        return np.flatnonzero(self.measured)
+
+    def undecided_rows(self) -> npt.NDArray[np.int64]:
+        """Those of them that have not been ignored, int64 (n,), rising."""
+        return np.flatnonzero(self.measured & ~self.ignored)
 
     def of_rows(self, rows: Sequence[int] | npt.NDArray[np.int64]) -> list[Request]:
         """Requests of these rows."""
@@ -130,9 +140,8 @@ class Window:
         request = self.requests.pop(request_id)
         self.owners[request.row] = None
         self.lengths[request.row] = 0
-        self.measured[request.row] = False
+        self.measured[request.row] = self.matched[request.row] = self.ignored[request.row] = False
         self._free.append(request.row)
-        self._live = None
         return [request]
 
     def _grow(self) -> None:
@@ -142,6 +151,8 @@ class Window:
         self.lengths = np.concatenate((self.lengths, np.zeros(new - old, np.int32)))
         self.shifts = np.concatenate((self.shifts, np.zeros(new - old, np.float32)))
         self.measured = np.concatenate((self.measured, np.zeros(new - old, np.bool_)))
+        self.matched = np.concatenate((self.matched, np.zeros(new - old, np.bool_)))
+        self.ignored = np.concatenate((self.ignored, np.zeros(new - old, np.bool_)))
         self.hashes = np.concatenate((self.hashes, np.zeros(new - old, np.uint64)))
         self.owners += [None] * (new - old)
         self._free = list(range(old, new))[::-1]

@@ -69,6 +69,12 @@ class Settings(BaseSettings):
     budget_concurrency: int = Field(
         100, ge=3, le=10_000_000, description="Concurrent requests at which the false-ignore budget holds."
     )
+    airing_share: float = Field(
+        0.01,
+        gt=0.0,
+        le=1.0,
+        description="Share of live requests with an airing in their window; 1 on a route where there always is one.",
+    )
     max_clock_skew_s: float = Field(
         86_400.0, gt=0.0, le=3.2e7, description="Largest distance of capture time from the broker's append time, in s."
     )

@@ -71,8 +71,10 @@ def restore(data: bytes, name: str, policy: Policy, calibration: Calibration) ->
         request.alignment = saved.alignment
         request.looked_ms = saved.looked_ms
         request.closed = saved.closed
-        request.matched = saved.matched
-        request.ignored = saved.ignored
+        if saved.matched:
+            route.window.mark_matched(request)
+        if saved.ignored:
+            route.window.mark_ignored(request)
         request.event = saved.event
     for kept in message.events:
         event = Event(kept.media_id, kept.discovered_us)
