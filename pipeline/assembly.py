@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 import soxr
 
 from matcher.fingerprint import Fingerprint
@@ -169,7 +170,8 @@ class Assembler:
             carried = offset < self._new_from[partition] and chunk.end_us <= self._emitted_us
             if growth is not None and not carried:
                 growths.setdefault(request.route, []).append(growth)
-                self._routes[request.route] = max(self._routes.get(request.route, NEVER_US), chunk.end_us)
+                # By the mark and not by the chunk: it may have leaped, and what was given out must be acknowledged.
+                self._routes[request.route] = self.low_mark_us
         self._forget()
         return growths
 
@@ -296,12 +298,12 @@ def _identity(chunk: Chunk) -> tuple[str, str, str, str, int]:
     return chunk.device, chunk.household, chunk.wake_word, chunk.locale, chunk.rate_hz
 
 
-def _at_16_khz(request: _Open, chunk: Chunk) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
-    """Give the chunk's samples at the fingerprint's rate, float32 (n,) on the int16 scale."""
-    samples = chunk.samples.astype(np.float32)
+def _at_16_khz(request: _Open, chunk: Chunk) -> npt.NDArray[np.int16] | npt.NDArray[np.float32]:
+    """Give the chunk's samples at the fingerprint's rate, (n,) on the int16 scale."""
     if chunk.rate_hz == SAMPLE_RATE_HZ:
-        return samples
+        return chunk.samples
     if request.resampler is None:
         request.resampler = soxr.ResampleStream(chunk.rate_hz, SAMPLE_RATE_HZ, 1, dtype="float32")
-    out: np.ndarray[tuple[int], np.dtype[np.float32]] = request.resampler.resample_chunk(samples, last=chunk.final)
+    samples = chunk.samples.astype(np.float32)
+    out: npt.NDArray[np.float32] = request.resampler.resample_chunk(samples, last=chunk.final)
     return out

@@ -15,15 +15,17 @@ from apache_beam.coders import BytesCoder
 from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateSpec
 
 from matcher.bits import GRADIENT
+from matcher.catalogue import Average
 from matcher.evidence import shipped_calibration
 from matcher.route import Ignore, Outcome, Policy, Route
 from pipeline.follow import MediaFollower
+from pipeline.messages.hushword_pb2 import MediaFingerprint
 from pipeline.messages.internal_pb2 import Batch, Verdicts
 from pipeline.metrics import count
 from pipeline.options import Settings
 from pipeline.snapshot import restore, snapshot
 from pipeline.source import DEAD_LETTERS
-from pipeline.wire import average_to_message, decision, growth_from_message
+from pipeline.wire import average_from_message, average_to_message, decision, growth_from_message
 
 # Batches that a rebuild has to go through, at most: some seconds of a busy route.
 COMPACT_BATCHES = 256
@@ -37,6 +39,7 @@ def policy_of(settings: Settings) -> Policy:
         partners=settings.partners,
         false_ignore_budget=settings.false_ignore_budget,
         budget_concurrency=settings.budget_concurrency,
+        airing_share=settings.airing_share,
         catalogue_entries=settings.catalogue_entries,
         catalogue_ttl_us=int(settings.catalogue_ttl_s * 1e6),
         discovery_delay_us=settings.discovery_delay_ms * 1000,
@@ -87,15 +90,16 @@ class DecideRequests(beam.DoFn):
             yield name, Verdicts(dead_letters=batch.dead_letters, progress=batch.progress).SerializeToString()
             return
         working = self._current(name, version.read() or b"", saved, batches)
-        self._learn(working)
+        told = self._learn(working, batch)
         outcome = _hear(working.route, batch)
-        if batch.growths:
+        # A mark alone changes nothing that the next one would not, unless something was learned or goes out.
+        if batch.growths or told or outcome.averages or outcome.dropped_averages:
             # A token and not a count: after a failed bundle the same count may stand for other batches.
             working.version = os.urandom(8)
             version.write(working.version)
             working.batches += 1
             if working.batches < COMPACT_BATCHES:
-                batches.add(data)
+                batches.add(batch.SerializeToString() if told else data)
             else:
                 batches.clear()
                 saved.write(snapshot(working.route))
@@ -118,20 +122,26 @@ class DecideRequests(beam.DoFn):
         else:
             route = Route(name, self._policy, self._calibration)
         working = self._working[name] = _Working(route, version, 0)
-        self._learn(working)
         for block in batches.read() if version else ():
             _hear(route, Batch.FromString(block))
             working.batches += 1
         return working
 
-    def _learn(self, working: _Working) -> None:
-        """Take the averages that came on the media topic since the last time."""
+    def _learn(self, working: _Working, batch: Batch) -> bool:
+        """Note in the batch what came on the media topic since the last time, for the route to hear before the rest.
+
+        In the state it stands in that order too: who learned first and replayed then would find in old batches what
+        was never said of them.
+        """
         news, working.heard = self._follower.since(working.heard)
+        route = working.route
         for media_id, average in news:
             if average is None:
-                working.route.forget(media_id)
-            elif average.origin.rsplit("/", 1)[0] == working.route.name.rsplit("/", 1)[0]:
-                working.route.learn(average)
+                if media_id in route.events or media_id in route.catalogue.averages:
+                    batch.withdrawn.append(media_id)
+            elif _is_news(route, average):
+                batch.learned.append(average_to_message(average, route.name).SerializeToString())
+        return bool(batch.learned or batch.withdrawn)
 
     def _decision(self, name: str, ignore: Ignore) -> bytes:
         waited_ms = time.time() * 1000 - ignore.audio_appended_us / 1000
@@ -145,5 +155,22 @@ class DecideRequests(beam.DoFn):
         return message.SerializeToString()
 
 
+def _is_news(route: Route, average: Average) -> bool:
+    """Tell whether an average is for this route and other than what it has.
+
+    Its own come back to it late and in old versions: what it has itself is newer.
+    """
+    if average.origin.rsplit("/", 1)[0] != route.name.rsplit("/", 1)[0] or average.media_id in route.events:
+        return False
+    known = route.catalogue.averages.get(average.media_id)
+    if known is None:
+        return True
+    return average.origin != route.name and average_to_message(known, "//") != average_to_message(average, "//")
+
+
 def _hear(route: Route, batch: Batch) -> Outcome:
+    for media_id in batch.withdrawn:
+        route.forget(media_id)
+    for learned in batch.learned:
+        route.learn(average_from_message(MediaFingerprint.FromString(learned)))
     return route.hear([growth_from_message(growth) for growth in batch.growths], batch.low_mark_us)

@@ -17,7 +17,7 @@ from pipeline.sinks import CommitOffsets, WriteVerdicts
 from pipeline.source import ReadRequests
 
 # By its class name: plain "DirectRunner" picks another runner, or falls back to one without splittable DoFns.
-LOCAL_RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
+LOCAL_RUNNER = "pipeline.local_runner.LocalRunner"
 
 log = logging.getLogger(__name__)
 

@@ -20,6 +20,7 @@ from apache_beam.io.watermark_estimators import ManualWatermarkEstimator
 from apache_beam.transforms.core import RestrictionProvider
 from apache_beam.utils.timestamp import Duration, Timestamp
 from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import OffsetOutOfRangeError
 
 from matcher.route import Growth
 from pipeline.assembly import NEVER_US, Assembler, AssemblyLimits
@@ -35,7 +36,11 @@ log = logging.getLogger(__name__)
 # topic that has brought no request yet.
 DEAD_LETTERS = "dead-letters"
 POLL_MS = 50
-POLL_RECORDS = 500
+# A poll takes all that was fetched, and its bound is the fetch's: what kafka-python 3.0.12 has begun to give out of a
+# fetch when its partition is paused, it may never give the rest of.
+POLL_RECORDS = 1_000_000
+POLL_BYTES = 2 << 20
+POLL_PARTITION_BYTES = 512 << 10
 IDLE_DEFER_S = 0.01
 # How often every route hears the mark and the progress, though it has no audio of its own.
 BEAT_S = 1.0
@@ -133,11 +138,8 @@ class FromCommitted(RestrictionProvider):
                 committed = consumer.committed(partition)
                 offset = fallback[partition] if committed is None else committed
                 if offset < begin[partition]:
-                    raise ReadError(
-                        f"{partition.topic}-{partition.partition} begins at offset {begin[partition]}, after the"
-                        f" committed {offset}: its retention has deleted audio that was never read; reset the offsets"
-                        f" of group {settings.group_id!r} to go on without it"
-                    )
+                    what = f"begins at offset {begin[partition]}, after the committed {offset}"
+                    raise ReadError(_lost(partition, what, settings))
                 start[partition.partition] = offset
             return Position.make(start, start, NEVER_US)
         finally:
@@ -187,7 +189,11 @@ class Reader:
 
         """
         self._add_new_partitions()
-        polled = self._consumer.poll(wait_ms, max_records=POLL_RECORDS)
+        try:
+            polled = self._consumer.poll(wait_ms, max_records=POLL_RECORDS)
+        except OffsetOutOfRangeError as error:
+            ((at, offset),) = error.args[0].items()
+            raise ReadError(_lost(at, f"no longer has offset {offset}", self._settings)) from error
         letters = []
         for at, records in polled.items():
             for record in records:
@@ -318,7 +324,8 @@ def _consumer(settings: Settings) -> Any:
         auto_offset_reset="none",
         fetch_max_wait_ms=POLL_MS,
         fetch_min_bytes=1,
-        max_partition_fetch_bytes=2 << 20,
+        fetch_max_bytes=POLL_BYTES,
+        max_partition_fetch_bytes=POLL_PARTITION_BYTES,
         metadata_max_age_ms=METADATA_MAX_AGE_MS,
     )
 
@@ -328,6 +335,13 @@ def _partitions(consumer: Any, settings: Settings) -> list[int]:
     if not found:
         raise ReadError(f"topic {settings.audio_topic!r} has no partitions")
     return sorted(found)
+
+
+def _lost(at: TopicPartition, what: str, settings: Settings) -> str:
+    return (
+        f"{at.topic}-{at.partition} {what}: its retention has deleted audio that was never read;"
+        f" reset the offsets of group {settings.group_id!r} to go on without it"
+    )
 
 
 def _dead_letter(record: Any, error: BadRecordError) -> DeadLetter:

@@ -1,0 +1,104 @@
+"""A route that was saved and restored decides on as the one that was not."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from routed import ROUTE, SECOND_US, START_US, Traffic, airing, traffic
+from sounds import in_order, plain_calibration
+
+from matcher.route import Outcome, Policy, Route
+from pipeline.snapshot import restore, snapshot
+from pipeline.wire import average_to_message
+
+POLICY = Policy(window_us=6 * SECOND_US)
+
+
+def fresh(policy: Policy = POLICY) -> Route:
+    return Route(ROUTE, policy, plain_calibration())
+
+
+def again(route: Route) -> Route:
+    return restore(snapshot(route), ROUTE, route.policy, route.calibration)
+
+
+def said(outcome: Outcome) -> tuple[object, ...]:
+    """Give all that leaves a route, in a form that can be compared."""
+    averages = {
+        name: average_to_message(average, ROUTE).SerializeToString() for name, average in outcome.averages.items()
+    }
+    return outcome.ignores, averages, outcome.dropped_averages
+
+
+@settings(max_examples=60, deadline=None)
+@given(traffic(), st.data())
+def test_a_restored_route_goes_on_as_the_saved_one(made: Traffic, data: st.DataObject) -> None:
+    """Wherever the recording is cut, and however often: decisions, averages and what is dropped are the same."""
+    heard = made.heard()
+    cuts = data.draw(st.sets(st.integers(0, len(heard)), min_size=1, max_size=4))
+    policy = replace(
+        POLICY, partners=data.draw(st.sampled_from([2, 100])), window_requests=data.draw(st.sampled_from([6, 4096]))
+    )
+    kept, renewed = fresh(policy), fresh(policy)
+    for number, growth in enumerate([*heard, None]):
+        if number in cuts:
+            renewed = again(renewed)
+        growths, mark_us = ([], heard[-1].end_us + 30 * SECOND_US) if growth is None else ([growth], growth.end_us)
+        assert said(renewed.hear(growths, mark_us)) == said(kept.hear(growths, mark_us))
+
+
+@settings(max_examples=20, deadline=None)
+@given(traffic(), st.data())
+def test_a_snapshot_of_what_was_restored_is_the_snapshot(made: Traffic, data: st.DataObject) -> None:
+    """Nothing is lost, added or rounded on the way."""
+    heard, route = made.heard(), fresh()
+    route.hear(heard[: data.draw(st.integers(0, len(heard)))], START_US)
+    assert snapshot(again(route)) == snapshot(route)
+
+
+def test_what_is_searched_first_does_not_depend_on_the_rows() -> None:
+    """A window that has been full for a while has its rows in another order than a restored one."""
+    made = Traffic((("m0", 5, 2957, 1200), ("m1", 3, 1697, 2400)), ())
+    policy = replace(POLICY, window_requests=6)
+    kept, renewed = fresh(policy), fresh(policy)
+    for growth in made.heard():
+        renewed = again(renewed)
+        assert said(renewed.hear([growth], growth.end_us)) == said(kept.hear([growth], growth.end_us))
+
+
+def test_a_request_that_a_gap_has_closed_stays_closed() -> None:
+    """What was missing may come after the restore: it is too late for it."""
+    (request,) = airing("a", 1, START_US)
+    route = fresh()
+    route.hear([*request[:5], request[6]], START_US)
+    renewed = again(route)
+    assert snapshot(renewed) == snapshot(route)
+    for kept in (route, renewed):
+        assert kept.hear(request[5:], START_US).counts["growth_after_gap"] == len(request) - 5
+
+
+@pytest.mark.parametrize("homes", [3, 70])
+def test_large_and_small_events_are_saved_whole(homes: int) -> None:
+    """Also one with more households than may vote."""
+    heard = in_order(*airing("big", homes, START_US))
+    route = fresh()
+    route.hear(heard[: len(heard) * 3 // 4], START_US)
+    assert route.events
+    renewed = again(route)
+    for name, event in route.events.items():
+        other = renewed.events[name]
+        assert (other.households, other.members, other.alignments) == (
+            event.households,
+            event.members,
+            event.alignments,
+        )
+    rest = heard[len(heard) * 3 // 4 :]
+    mark_us = heard[-1].end_us + 30 * SECOND_US
+    assert said(renewed.hear(rest, mark_us)) == said(route.hear(rest, mark_us))
+
+
+def test_an_empty_route_is_saved_too() -> None:
+    """Before anything was heard."""
+    heard = in_order(*airing("a", 3, START_US))
+    assert said(again(fresh()).hear(heard, START_US)) == said(fresh().hear(heard, START_US))
