@@ -33,15 +33,15 @@ default settings. The simulated ones are ten minutes of the *evaluation* split e
 evaluation --events 12 --seed N`): their voices, rooms and advertisements set no threshold. A sixth of the requests is
 at each of 0, 5, 10, 15, 20 and 25 dB.
 
-| recording | requests | ignored of those that should be | at 0 dB | re-runs, alone | real people ignored | audio after the \
-wake word begins: median, 90 % |
+| recording | requests | media ignored | at 0 dB | re-runs, alone | people ignored | audio from the wake word on |
 |---|---|---|---|---|---|---|
 """
 
 TAIL = """
-"Real people" are all requests that must be accepted: live voices, and media heard in one or two households only. None
-ignored of n says that the rate is at most about 3/n with 95 % confidence; the budget of one in a million rests on the
-tail described in [calibration.md](calibration.md), not on these counts.
+"Media" are requests of three or more households. "People" are all that must be accepted: live voices, and media
+heard in one or two households only. "Audio from the wake word on" is what had been heard when a request was ignored:
+median and 90 %. None ignored of n says that the rate is at most about 3/n with 95 % confidence; the budget of one in a
+million rests on the tails described in [calibration.md](calibration.md), not on these counts.
 """
 
 
