@@ -49,7 +49,7 @@ class Demo:
         self.temporary.mkdir()
         self.mark = uuid.uuid4().hex
         environment = {k: v for k, v in os.environ.items() if k not in {"NO_COLOR", "FORCE_COLOR", "COLUMNS"}}
-        environment |= {"PYTHONPATH": str(ROOT), "TMPDIR": str(self.temporary), "DEMO_MARK": self.mark}
+        environment |= {"TMPDIR": str(self.temporary), "DEMO_MARK": self.mark}
         self.process = subprocess.Popen(
             [sys.executable, *self.program, "demo", *self.arguments],
             env={**environment, **self.environment},
