@@ -41,6 +41,10 @@ POLL_MS = 50
 POLL_RECORDS = 1_000_000
 POLL_BYTES = 2 << 20
 POLL_PARTITION_BYTES = 512 << 10
+# The broker answers when there is so much to read or so much time has passed: a bundle costs milliseconds whatever is in
+# it, and a poll that answers to every single chunk makes hundreds a second.
+FETCH_BYTES = 64 << 10
+FETCH_MS = 20
 IDLE_DEFER_S = 0.01
 # How often every route hears the mark and the progress, though it has no audio of its own.
 BEAT_S = 1.0
@@ -322,8 +326,8 @@ def _consumer(settings: Settings) -> Any:
         group_id=settings.group_id,
         enable_auto_commit=False,
         auto_offset_reset="none",
-        fetch_max_wait_ms=POLL_MS,
-        fetch_min_bytes=1,
+        fetch_max_wait_ms=FETCH_MS,
+        fetch_min_bytes=FETCH_BYTES,
         fetch_max_bytes=POLL_BYTES,
         max_partition_fetch_bytes=POLL_PARTITION_BYTES,
         metadata_max_age_ms=METADATA_MAX_AGE_MS,

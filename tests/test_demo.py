@@ -30,7 +30,6 @@ from pipeline.evaluate import score
 from pipeline.recording import Recording, Request, Truth
 from pipeline.simulate.scene import plan
 
-ROOT = Path(__file__).parents[1]
 SMALL = ("--homes", "12", "--seconds", "30", "--seed", "3")
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
