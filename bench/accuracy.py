@@ -1,6 +1,6 @@
 """Makes docs/accuracy.md: recordings of voices that set no threshold, through a real Kafka and the real job.
 
-`python bench/accuracy.py` simulates three recordings, runs the job over each at 20x and writes the table; any
+`python -m bench.accuracy` simulates three recordings, runs the job over each at 20x and writes the table; any
 labelled recordings given as arguments are added to it. About four minutes on two cores.
 """
 
@@ -28,7 +28,7 @@ SPEED = 20.0
 
 HEAD = f"""# Accuracy
 
-Made by `python bench/accuracy.py`: each recording is replayed at {SPEED:g}x through a real Kafka and the real job with
+Made by `python -m bench.accuracy`: each recording is replayed at {SPEED:g}x through a real Kafka and the real job with
 default settings. The simulated ones are ten minutes of the *evaluation* split each (`hushword simulate street --split
 evaluation --events 12 --seed N`): their voices, rooms and advertisements set no threshold. A sixth of the requests is
 at each of 0, 5, 10, 15, 20 and 25 dB.

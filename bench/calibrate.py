@@ -1,4 +1,4 @@
-"""Measures the calibration that ships: `python bench/calibrate.py` makes the traffic and writes the file.
+"""Measures the calibration that ships: `python -m bench.calibrate` makes the traffic and writes the file.
 
 SIMULATION below is the traffic; `--recording` takes a simulated one that is there already.
 docs/calibration.md explains each step and says what its figures rest on.

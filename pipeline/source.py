@@ -41,8 +41,8 @@ POLL_MS = 50
 POLL_RECORDS = 1_000_000
 POLL_BYTES = 2 << 20
 POLL_PARTITION_BYTES = 512 << 10
-# The broker answers when there is so much to read or so much time has passed: a bundle costs milliseconds whatever is in
-# it, and a poll that answers to every single chunk makes hundreds a second.
+# The broker answers when there is so much to read or so much time has passed: a bundle costs milliseconds whatever is
+# in it, and a poll that answers to every single chunk makes hundreds a second.
 FETCH_BYTES = 64 << 10
 FETCH_MS = 20
 IDLE_DEFER_S = 0.01

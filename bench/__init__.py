@@ -1,0 +1,1 @@
+"""Speed of the library and of the whole job on this machine: `python -m bench`."""

@@ -1,0 +1,186 @@
+"""The bench's command: `python -m bench` from the checkout prints the figures of docs/performance.md."""
+
+import json
+import math
+import os
+import platform
+import signal
+import sys
+import time
+from enum import StrEnum
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from bench.job import LAG_S, Run, running_bench, sustained
+from bench.kernels import Against, fingerprint_speed, scan_speed
+from pipeline.errors import FailedError
+
+WARM_UP_RATE = 20.0
+WARM_UP_S = 5.0
+
+console = Console(stderr=True)
+
+
+class Part(StrEnum):
+    """What can be measured."""
+
+    FINGERPRINT = "fingerprint"
+    SCAN = "scan"
+    LATENCY = "latency"
+    BACKLOG = "backlog"
+    SUSTAINED = "sustained"
+
+
+def main(
+    only: Annotated[
+        list[Part] | None, typer.Option(help="Measure this part only; may be given more than once.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=15, help="Length of the paced run, s.")] = 60.0,
+    rate: Annotated[float, typer.Option(min=1, help="Requests a second of the paced run.")] = 100.0,
+    backlog: Annotated[int, typer.Option(min=100, help="Requests of the backlog.")] = 3000,
+    first: Annotated[float, typer.Option(min=10, help="First rate of the steps, requests a second.")] = 300.0,
+    step: Annotated[float, typer.Option(min=5, help="From step to step, requests a second.")] = 50.0,
+    step_seconds: Annotated[float, typer.Option(min=10, help="Length of a step, s.")] = 20.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Measure speed, latency and memory on this machine.
+
+    The job, the broker and the load share its cores. Progress goes to standard error.
+    """
+    signal.signal(signal.SIGTERM, _stop)
+    parts = set(only or Part)
+    figures: dict[str, Any] = {"machine": _machine()}
+    if Part.FINGERPRINT in parts:
+        _say("fingerprint")
+        figures["fingerprint_times_real_time"] = _against(fingerprint_speed(by_chunks=True))
+        figures["fingerprint_at_once_times_real_time"] = _against(fingerprint_speed(by_chunks=False))
+    if Part.SCAN in parts:
+        _say("scan")
+        figures["scan_million_pairs_per_s"] = _against(scan_speed())
+    if parts & {Part.LATENCY, Part.BACKLOG, Part.SUSTAINED}:
+        from pipeline.local.kafka import LocalKafka
+
+        _say("starting a Kafka broker")
+        with LocalKafka() as kafka:
+            if Part.LATENCY in parts:
+                with running_bench(kafka.bootstrap_servers, _say) as bench:
+                    figures["paced"] = _paced(bench.run(rate, seconds, paced=True))
+            if Part.BACKLOG in parts:
+                with running_bench(kafka.bootstrap_servers, _say) as bench:
+                    bench.run(WARM_UP_RATE, WARM_UP_S, paced=True)
+                    figures["backlog"] = _drained(bench.run(rate, backlog / rate, paced=False))
+            if Part.SUSTAINED in parts:
+                with running_bench(kafka.bootstrap_servers, _say) as bench:
+                    bench.run(WARM_UP_RATE, WARM_UP_S, paced=True)
+                    runs, best = sustained(bench, first, step, step_seconds, _say)
+                    figures["sustained_requests_per_s"] = best
+                    figures["steps"] = [_paced(run) for run in runs]
+    figures["load_average"] = [round(load, 1) for load in os.getloadavg()]
+    if as_json:
+        print(json.dumps(figures, indent=2))
+    else:
+        Console().print(_table(figures))
+
+
+def _paced(run: Run) -> dict[str, Any]:
+    latencies = run.latencies_ms()
+    return {
+        "requests_per_s": run.rate,
+        "requests": run.load["requests"],
+        "decisions": len(run.decisions),
+        "p50_ms": _percentile(latencies, 50),
+        "p99_ms": _percentile(latencies, 99),
+        "lag_s": round(run.lag_s(), 2),
+        "load_behind_s": round(run.load["behind_s"], 2),
+        "job_cpu_ms_per_request": round(run.cpu_s() / run.load["requests"] * 1000, 2),
+        "job_cores": round(run.cpu_s() / run.drained_s, 2),
+        "rss_start_mb": round(run.samples[0].rss_mb),
+        "rss_end_mb": round(run.samples[-1].rss_mb),
+        "rss_slope_mb_per_min": round(run.rss_slope_mb_per_min(), 1),
+    }
+
+
+def _drained(run: Run) -> dict[str, Any]:
+    return {
+        "requests": run.load["requests"],
+        "drained_s": round(run.drained_s, 1),
+        "requests_per_s": round(run.load["requests"] / run.drained_s),
+        "chunks_per_s": round(run.load["chunks"] / run.drained_s),
+        "megabytes_per_s": round(run.load["bytes"] / run.drained_s / 1e6, 1),
+        "job_cpu_ms_per_request": round(run.cpu_s() / run.load["requests"] * 1000, 2),
+        "job_cores": round(run.cpu_s() / run.drained_s, 2),
+    }
+
+
+def _against(found: Against) -> dict[str, float]:
+    return {"ours": round(found.ours, 2), "baseline": round(found.baseline, 2), "ratio": round(found.ratio, 2)}
+
+
+def _percentile(values: list[float], percent: float) -> float | None:
+    """Give the smallest value that so many per cent do not exceed; None of nothing."""
+    ranked = sorted(values)
+    return round(ranked[math.ceil(percent / 100 * len(ranked)) - 1]) if ranked else None
+
+
+def _table(figures: dict[str, Any]) -> Table:
+    table = Table("measured", "found", "beside it", title=f"hushword on {figures['machine']}")
+    if "sustained_requests_per_s" in figures:
+        tried = ", ".join(f"{s['requests_per_s']:g}: lag {s['lag_s']} s" for s in figures["steps"])
+        table.add_row(
+            f"sustained, lag within {LAG_S:g} s", f"{figures['sustained_requests_per_s']:g} requests/s", tried
+        )
+    if "backlog" in figures:
+        found = figures["backlog"]
+        beside = f"{found['requests']} at once, {found['chunks_per_s']} chunks/s, {found['megabytes_per_s']} MB/s"
+        table.add_row("a backlog drained", f"{found['requests_per_s']} requests/s", f"{beside}; {_cpu(found)}")
+    if "paced" in figures:
+        found = figures["paced"]
+        asked = f"at {found['requests_per_s']:g} requests/s"
+        beside = f"{found['decisions']} decisions, lag {found['lag_s']} s; {_cpu(found)}"
+        table.add_row(f"append to decision, {asked}", f"p50 {found['p50_ms']} ms, p99 {found['p99_ms']} ms", beside)
+        grown = f"{found['rss_start_mb']} MB to {found['rss_end_mb']} MB"
+        table.add_row(f"memory of the job, {asked}", grown, f"{found['rss_slope_mb_per_min']:+} MB a minute")
+    for name, label, unit in (
+        ("fingerprint_times_real_time", "fingerprint, chunk by chunk", "times real time"),
+        ("fingerprint_at_once_times_real_time", "fingerprint, at once", "times real time"),
+        ("scan_million_pairs_per_s", "scan, 21 alignments", "million pairs/s"),
+    ):
+        if name in figures:
+            found = figures[name]
+            beside = f"numpy and scipy {found['baseline']:g}: {found['ratio']:g} times that"
+            table.add_row(label, f"{found['ours']:g} {unit}", beside)
+    table.caption = f"load average at the end: {figures['load_average']}"
+    return table
+
+
+def _cpu(found: dict[str, Any]) -> str:
+    return f"the job took {found['job_cpu_ms_per_request']} ms a request, {found['job_cores']} cores"
+
+
+def _machine() -> str:
+    return f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
+
+
+def _say(text: str) -> None:
+    console.print(f"[dim]{time.strftime('%H:%M:%S')}[/dim] {text}")
+
+
+def _stop(*_: object) -> NoReturn:
+    """End as Ctrl-C does, so that broker and job are stopped."""
+    raise KeyboardInterrupt
+
+
+def run() -> None:
+    """Run the command; a part that fails is one sentence and exit code 1."""
+    try:
+        typer.run(main)
+    except FailedError as error:
+        console.print(f"[red]{error}[/red]")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    run()

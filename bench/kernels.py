@@ -1,0 +1,126 @@
+"""The library's two hot loops beside plain numpy and scipy that do the same."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import scipy.fft
+
+from bench.sounds import babble
+from matcher.bits import BITS_PER_WORD, GRADIENT
+from matcher.evidence import ALIGNMENTS, MIN_WORDS
+from matcher.fingerprint import MAX_WORDS, Fingerprint
+from matcher.grid import BANDS, HOP, SAMPLE_RATE_HZ, WINDOW, band_weights
+from matcher.kernels import one_against_many
+from pipeline.replay import chunk
+
+REQUEST_S = 2.3  # what fills a fingerprint, and a little more
+REQUESTS = 64
+ROWS = 1000
+ROUNDS = 9
+
+_U4 = npt.NDArray[np.uint32]
+
+
+@dataclass(frozen=True)
+class Against:
+    """What the library does in a second of one core, and what the baseline does; the best of alternating rounds."""
+
+    ours: float
+    baseline: float
+
+    @property
+    def ratio(self) -> float:
+        """Times the baseline."""
+        return self.ours / self.baseline
+
+
+def fingerprint_speed(*, by_chunks: bool) -> Against:
+    """Times real time of fingerprints, grown by chunks of 80-250 ms or at once; the baseline has them at once."""
+    rng = np.random.default_rng(1)
+    size = int(REQUEST_S * SAMPLE_RATE_HZ)
+    sounds = babble(REQUESTS * REQUEST_S, rng)[: REQUESTS * size].reshape(REQUESTS, size).astype(np.int16)
+    cut = [[sound] for sound in sounds]
+    if by_chunks:
+        cut = [[sound[p.first : p.last] for p in chunk(str(i), size, SAMPLE_RATE_HZ)] for i, sound in enumerate(sounds)]
+
+    def ours() -> None:
+        for index, parts in enumerate(cut):
+            fingerprint = Fingerprint(str(index))
+            for part in parts:
+                fingerprint.grow(part)
+
+    weights = _dense_weights()
+
+    def baseline() -> None:
+        for sound in sounds:
+            plain_fingerprint(sound, weights)
+
+    return _race(ours, baseline, REQUESTS * MAX_WORDS * HOP / SAMPLE_RATE_HZ)
+
+
+def plain_fingerprint(samples: npt.NDArray[np.int16], weights: npt.NDArray[np.float32]) -> _U4:
+    """Gradient bits of a whole request as a textbook has them: int16 (n,) to uint32 (MAX_WORDS,), without dither."""
+    frames = np.lib.stride_tricks.sliding_window_view(samples.astype(np.float32), WINDOW)[::HOP]
+    frames = frames[: MAX_WORDS + GRADIENT.span_frames]
+    spectra: Any = scipy.fft.rfft(frames * np.hanning(WINDOW).astype(np.float32), axis=1)
+    energies = np.log((spectra.real**2 + spectra.imag**2) @ weights.T + np.float32(1e-6))
+    slope = energies[:, :-1] - energies[:, 1:]
+    bits = slope[GRADIENT.span_frames :] > slope[: -GRADIENT.span_frames]
+    words: _U4 = np.packbits(bits, axis=1, bitorder="little").view(np.uint32)[:, 0]
+    return words
+
+
+def scan_speed() -> Against:
+    """Million pairs a second, each at 21 alignments, of one full fingerprint against many."""
+    rng = np.random.default_rng(2)
+    many = rng.integers(0, 2**32, (ROWS, MAX_WORDS), dtype=np.uint32)
+    query = rng.integers(0, 2**32, MAX_WORDS, dtype=np.uint32)
+    lengths, rows = np.full(ROWS, MAX_WORDS, np.int32), np.arange(ROWS)
+    rates, alignments, words = np.empty(ROWS, np.float32), *np.empty((2, ROWS), np.int32)
+
+    def ours() -> None:
+        one_against_many(query, many, lengths, rows, ALIGNMENTS, MIN_WORDS, rates, alignments, words)
+
+    def baseline() -> None:
+        plain_scan(query, many)
+
+    return _race(ours, baseline, ROWS / 1e6)
+
+
+def plain_scan(query: _U4, many: _U4) -> npt.NDArray[np.float32]:
+    """Lowest bit error rate over the alignments, alignment by alignment: float32 (R,)."""
+    n = len(query)
+    best = np.ones(len(many), np.float32)
+    for a in ALIGNMENTS:
+        start, count = max(0, -int(a)), n - abs(int(a))
+        differ = many[:, start + a : start + a + count] ^ query[start : start + count]
+        errors = np.bitwise_count(differ).sum(axis=1, dtype=np.int32)
+        best = np.minimum(best, errors.astype(np.float32) / np.float32(BITS_PER_WORD * count))
+    return best
+
+
+def _dense_weights() -> npt.NDArray[np.float32]:
+    first, end, weights = band_weights()
+    dense = np.zeros((BANDS, WINDOW // 2 + 1), np.float32)
+    for band in range(BANDS):
+        dense[band, first[band] : end[band]] = weights[band, : end[band] - first[band]]
+    return dense
+
+
+def _race(ours: Callable[[], None], baseline: Callable[[], None], amount: float) -> Against:
+    """Run both in turn, so that whatever else the machine does hits both alike."""
+    ours()  # compiles
+    baseline()
+    rounds = [(_timed(ours), _timed(baseline)) for _ in range(ROUNDS)]
+    return Against(amount / min(first for first, _ in rounds), amount / min(second for _, second in rounds))
+
+
+def _timed(work: Callable[[], None]) -> float:
+    """CPU seconds of all threads: numpy's products use every core, and others may be busy on them."""
+    began_s = time.process_time()
+    work()
+    return time.process_time() - began_s
