@@ -19,10 +19,8 @@ from matcher.fingerprint import Fingerprint
 from matcher.grid import SAMPLE_RATE_HZ
 from matcher.route import Growth
 from pipeline.chunks import BadRecordError, Chunk, LowMark, read_record
+from pipeline.marks import LEAP_US, NEVER_US, PartitionMark
 
-NEVER_US = -(2**62)
-# A clock that runs ahead must not take its partition's mark with it: a leap like this takes two devices.
-LEAP_US = 2_000_000
 # Chunks follow each other without a hole; clocks and rounding leave less than this between them.
 HOLE_US = 50_000
 # A lone request ahead of everybody is read again after a restart only while it is this near to the position:
@@ -77,10 +75,7 @@ class _Open:
 @dataclass(slots=True)
 class _Partition:
     position: int
-    newest_us: int = NEVER_US
-    promised_us: int = NEVER_US
-    idle: bool = False
-    ahead: tuple[int, str] | None = None
+    mark: PartitionMark = field(default_factory=PartitionMark)
     requests: deque[str] = field(default_factory=deque)
 
 
@@ -121,11 +116,11 @@ class Assembler:
         """
         at = self._partitions[partition]
         at.position = max(at.position, offset + 1)
-        at.idle = False
+        at.mark.idle = False
         self._newest_append_us = max(self._newest_append_us, appended_us)
         record = read_record(value, appended_us, self.limits.max_clock_skew_us)
         if isinstance(record, LowMark):
-            at.promised_us = max(at.promised_us, record.us)
+            at.mark.promise(record, appended_us)
             self.counts["low_marks"] += 1
             return
         self.counts["chunks"] += 1
@@ -134,11 +129,11 @@ class Assembler:
         if request is None:
             request = self._begin(record, partition, offset)
             if request is None:
-                self._advance(at, record)
+                at.mark.advance(record)
                 return
         elif request.identity != _identity(record):
             raise BadRecordError("request", "a request id that another device, route or sample rate has in use")
-        self._advance(at, record)
+        at.mark.advance(record)
         if record.seq in request.held or record.seq < request.next_seq:
             self.counts["duplicate_chunks"] += 1
             return
@@ -149,13 +144,15 @@ class Assembler:
 
     def idle(self, partition: int) -> None:
         """Note that a partition has been read to its end."""
-        self._partitions[partition].idle = True
+        self._partitions[partition].mark.idle = True
 
     # ---- growths out ---------------------------------------------------------------------------------------------
 
     def release(self) -> dict[str, list[Growth]]:
         """Give the growths that the low marks allow, by route, in the order of capture, and forget what is over."""
-        mark_us = min(self._mark_us(at) for at in self._partitions.values())
+        mark_us = min(
+            at.mark.low_us(self._newest_append_us, self.limits.reorder_us) for at in self._partitions.values()
+        )
         excess = len(self._held) - self.limits.max_held
         if excess > 0:
             # One partition is far behind, or promises nothing: it is waited for no longer.
@@ -191,7 +188,7 @@ class Assembler:
 
     def newest_us(self) -> dict[int, int]:
         """Give the newest capture time of each partition that still has something to be read."""
-        return {partition: at.newest_us for partition, at in self._partitions.items() if not at.idle}
+        return {partition: at.mark.newest_us for partition, at in self._partitions.items() if not at.mark.idle}
 
     @property
     def held(self) -> int:
@@ -215,24 +212,6 @@ class Assembler:
         self._open[chunk.request_id] = request
         self._partitions[partition].requests.append(chunk.request_id)
         return request
-
-    def _advance(self, at: _Partition, chunk: Chunk) -> None:
-        """Move the partition's newest time; the leap of a lone device waits until another one confirms it."""
-        if chunk.end_us <= at.newest_us + LEAP_US:
-            at.newest_us = max(at.newest_us, chunk.end_us)
-        elif at.ahead is None or at.ahead[1] == chunk.device:
-            at.ahead = chunk.end_us, chunk.device
-        else:
-            confirmed_us = min(at.ahead[0], chunk.end_us)
-            at.ahead = max(at.ahead, (chunk.end_us, chunk.device))
-            at.newest_us = max(at.newest_us, confirmed_us)
-
-    def _mark_us(self, at: _Partition) -> int:
-        mark_us = at.newest_us
-        if at.idle:
-            # Nothing was appended here while the others were: in live traffic, nothing captured before is on its way.
-            mark_us = max(mark_us, self._newest_append_us)
-        return max(at.promised_us, mark_us - self.limits.reorder_us)
 
     def _grow(self, request: _Open, chunk: Chunk, appended_us: int) -> Growth | None:
         request.held.discard(chunk.seq)
@@ -282,7 +261,7 @@ class Assembler:
             del self._open[request_id]
 
     def _is_needed(self, at: _Partition, request: _Open) -> bool:
-        if request.start_us > at.newest_us + LEAP_US and at.position - request.first_offset > LONE_RECORDS:
+        if request.start_us > at.mark.newest_us + LEAP_US and at.position - request.first_offset > LONE_RECORDS:
             return False
         return bool(request.held) or request.start_us >= self.low_mark_us - self.limits.window_us
 

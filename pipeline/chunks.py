@@ -53,9 +53,16 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class LowMark:
-    """A promise that its partition brings nothing captured before `us` any more."""
+    """A promise that its partition brings nothing captured before `us` any more.
+
+    Attributes:
+        us: microseconds of Unix time.
+        lags: until the next mark, append times say nothing about this partition's capture times.
+
+    """
 
     us: int
+    lags: bool = False
 
 
 def read_record(value: bytes | None, appended_us: int, max_clock_skew_us: int) -> Chunk | LowMark:
@@ -78,7 +85,7 @@ def read_record(value: bytes | None, appended_us: int, max_clock_skew_us: int) -
         raise BadRecordError("decode", "not an AudioChunk") from None
     if message.low_mark_us and not message.request_id and not message.audio:
         _check_time(message.low_mark_us, appended_us, max_clock_skew_us)
-        return LowMark(message.low_mark_us)
+        return LowMark(message.low_mark_us, message.lags)
     for name in ("request_id", "household_id", "device_id"):
         text = getattr(message, name)
         if not text:

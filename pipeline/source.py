@@ -23,8 +23,9 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import OffsetOutOfRangeError
 
 from matcher.route import Growth
-from pipeline.assembly import NEVER_US, Assembler, AssemblyLimits
+from pipeline.assembly import Assembler, AssemblyLimits
 from pipeline.chunks import BadRecordError
+from pipeline.marks import NEVER_US
 from pipeline.messages.internal_pb2 import Batch, DeadLetter, Progress
 from pipeline.metrics import count
 from pipeline.options import Settings

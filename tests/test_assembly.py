@@ -14,8 +14,9 @@ from records import EPOCH_US, RATE_HZ, Piece, noise, pieces, record
 
 from matcher.fingerprint import Fingerprint
 from matcher.route import Growth
-from pipeline.assembly import LEAP_US, NEVER_US, Assembler, AssemblyLimits
+from pipeline.assembly import Assembler, AssemblyLimits
 from pipeline.chunks import BadRecordError
+from pipeline.marks import LAG_HOLDS_US, LEAP_US, NEVER_US
 from pipeline.messages.hushword_pb2 import AudioChunk
 
 REORDER_US = 300_000
@@ -30,8 +31,8 @@ def told(growth: Growth) -> Told:
     return growth.request_id, growth.start_us, growth.end_us, growth.first_word, words, growth.audio_ms
 
 
-def mark(us: int) -> bytes:
-    return AudioChunk(low_mark_us=us).SerializeToString()
+def mark(us: int, *, lags: bool = False) -> bytes:
+    return AudioChunk(low_mark_us=us, lags=lags).SerializeToString()
 
 
 @dataclass(frozen=True)
@@ -447,6 +448,32 @@ def test_an_idle_partition_follows_the_append_time() -> None:
     assembler.take(1, 0, EPOCH_US + 900_000, spoke("c", EPOCH_US + 890_000))  # partition 1 is awake again
     assembler.release()
     assert assembler.low_mark_us == EPOCH_US + 5000 - REORDER_US
+
+
+def test_a_partition_that_lags_does_not_follow_the_append_time() -> None:
+    """Only its own marks count, until one that does not lag, or until its replay has been silent for too long."""
+    assembler = Assembler(LIMITS, {0: 0, 1: 0})
+    hour_later_us = EPOCH_US + 3_600_000_000
+    for partition in (0, 1):
+        assembler.take(partition, 0, hour_later_us, mark(EPOCH_US, lags=True))
+    for offset, device in enumerate("ab", start=1):
+        assembler.take(0, offset, hour_later_us + LAG_HOLDS_US, spoke(device, EPOCH_US + 500_000))
+    assembler.idle(0)
+    assembler.idle(1)
+    assert assembler.release() == {}
+    assert assembler.low_mark_us == EPOCH_US
+    assembler.take(1, 1, hour_later_us, mark(EPOCH_US + 600_000, lags=True))
+    assembler.idle(1)
+    assembler.release()
+    assert assembler.low_mark_us == EPOCH_US + 500_000 - REORDER_US
+    assembler.take(0, 3, hour_later_us + 10, mark(EPOCH_US + 700_000))
+    assembler.idle(0)
+    assembler.release()
+    assert assembler.low_mark_us == EPOCH_US + 600_000  # partition 0 follows the clock again, partition 1 does not
+    assembler.take(0, 4, hour_later_us + LAG_HOLDS_US + 1, spoke("c", EPOCH_US + 900_000))
+    assembler.idle(0)
+    assembler.release()
+    assert assembler.low_mark_us == hour_later_us + LAG_HOLDS_US + 1 - REORDER_US
 
 
 def test_a_partition_that_was_added_is_waited_for() -> None:

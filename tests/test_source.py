@@ -16,7 +16,7 @@ from kafka import KafkaAdminClient, KafkaProducer, OffsetAndMetadata, TopicParti
 from kafka.admin import NewPartitions
 from records import pieces
 
-from pipeline.assembly import NEVER_US
+from pipeline.marks import NEVER_US
 from pipeline.messages.hushword_pb2 import AudioChunk
 from pipeline.messages.internal_pb2 import Batch
 from pipeline.options import Settings

@@ -13,7 +13,7 @@ ENCODING_UNSPECIFIED: Encoding
 PCM_S16LE: Encoding
 
 class AudioChunk(_message.Message):
-    __slots__ = ("request_id", "household_id", "device_id", "wake_word", "locale", "seq", "sample_rate_hz", "encoding", "audio", "capture_time_us", "final", "low_mark_us")
+    __slots__ = ("request_id", "household_id", "device_id", "wake_word", "locale", "seq", "sample_rate_hz", "encoding", "audio", "capture_time_us", "final", "low_mark_us", "lags")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     HOUSEHOLD_ID_FIELD_NUMBER: _ClassVar[int]
     DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
@@ -26,6 +26,7 @@ class AudioChunk(_message.Message):
     CAPTURE_TIME_US_FIELD_NUMBER: _ClassVar[int]
     FINAL_FIELD_NUMBER: _ClassVar[int]
     LOW_MARK_US_FIELD_NUMBER: _ClassVar[int]
+    LAGS_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     household_id: str
     device_id: str
@@ -38,7 +39,8 @@ class AudioChunk(_message.Message):
     capture_time_us: int
     final: bool
     low_mark_us: int
-    def __init__(self, request_id: _Optional[str] = ..., household_id: _Optional[str] = ..., device_id: _Optional[str] = ..., wake_word: _Optional[str] = ..., locale: _Optional[str] = ..., seq: _Optional[int] = ..., sample_rate_hz: _Optional[int] = ..., encoding: _Optional[_Union[Encoding, str]] = ..., audio: _Optional[bytes] = ..., capture_time_us: _Optional[int] = ..., final: bool = ..., low_mark_us: _Optional[int] = ...) -> None: ...
+    lags: bool
+    def __init__(self, request_id: _Optional[str] = ..., household_id: _Optional[str] = ..., device_id: _Optional[str] = ..., wake_word: _Optional[str] = ..., locale: _Optional[str] = ..., seq: _Optional[int] = ..., sample_rate_hz: _Optional[int] = ..., encoding: _Optional[_Union[Encoding, str]] = ..., audio: _Optional[bytes] = ..., capture_time_us: _Optional[int] = ..., final: bool = ..., low_mark_us: _Optional[int] = ..., lags: bool = ...) -> None: ...
 
 class MediaFingerprint(_message.Message):
     __slots__ = ("media_id", "kind", "wake_word", "locale", "bits", "words", "votes", "households", "valid_from_us", "valid_until_us", "origin", "discovered_us")
