@@ -1,6 +1,7 @@
 """Recordings: a folder with manifest.jsonl and audio; what devices send and the truth about it are kept apart."""
 
 import json
+import shutil
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -93,9 +94,13 @@ class Recording:
             RecordingError: the file cannot be read, has no samples, or more than one channel.
 
         """
+        return self.samples(request.file)
+
+    def samples(self, file: str) -> tuple[npt.NDArray[np.int16], int]:
+        """Read one file's samples; as `audio`, by the name below the recording's folder."""
         import soundfile
 
-        path = self.folder / request.file
+        path = self.folder / file
         try:
             samples, sample_rate_hz = soundfile.read(path, dtype="int16")
         except (soundfile.SoundFileError, OSError) as error:
@@ -104,12 +109,46 @@ class Recording:
             raise RecordingError(f"{path} must have one channel and at least one sample, not shape {samples.shape}")
         return cast("npt.NDArray[np.int16]", samples), int(sample_rate_hz)
 
+    def duration_s(self, request: Request) -> float:
+        """Say how long one request's audio is, from its header alone.
+
+        Raises:
+            RecordingError: the file cannot be read.
+
+        """
+        import soundfile
+
+        path = self.folder / request.file
+        try:
+            return float(soundfile.info(path).duration)
+        except (soundfile.SoundFileError, OSError) as error:
+            raise RecordingError(f"{path} cannot be read as audio: {error}") from error
+
     def excerpt(self, start_s: float, end_s: float) -> Self:
         """Give the part whose requests start in [start_s, end_s), on the same clock and with its own event sizes."""
         requests = tuple(request for request in self.requests if start_s <= request.start_s < end_s)
         kept = {request.request_id: request for request in requests}
         truth = [self.truth[request_id] for request_id in kept if request_id in self.truth]
         return type(self)(self.folder, requests, _with_event_sizes(truth, kept))
+
+
+def check_folder(folder: Path, needed_bytes: int = 0) -> None:
+    """Refuse a folder that holds something, and a disk without room.
+
+    Raises:
+        InputError: so.
+
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file: a recording is a folder")
+    if folder.is_dir() and any(folder.iterdir()):
+        raise InputError(f"{folder} holds something already: name a new folder, or empty this one first")
+    parent = folder.absolute().parent
+    while not parent.exists():
+        parent = parent.parent
+    free = shutil.disk_usage(parent).free
+    if free < needed_bytes:
+        raise InputError(f"{folder} needs about {needed_bytes / 1e6:.0f} MB, and the disk has {free / 1e6:.0f} MB")
 
 
 def write_manifest(folder: Path, requests: Iterable[Request], truth: Iterable[Truth] = ()) -> None:

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from pipeline.errors import InputError
+from pipeline.recording import check_folder
 from pipeline.simulate import noise, render, rooms, scene, truth, write
 from pipeline.simulate.broadcast import LEAD_S, PATHS, mix, transmitted
 from pipeline.simulate.clips import SAMPLE_RATE_HZ, all_clips, choose, read
@@ -413,11 +414,11 @@ def test_a_folder_that_holds_something_is_refused(tmp_path: Path) -> None:
     assert "holds something already" in str(result.exception)
     assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
     with pytest.raises(InputError, match="is a file"):
-        write.check_folder(tmp_path / "letter.txt")
+        check_folder(tmp_path / "letter.txt")
     (tmp_path / "new").mkdir()
-    write.check_folder(tmp_path / "new")
+    check_folder(tmp_path / "new")
     with pytest.raises(InputError, match="the disk has"):
-        write.check_folder(tmp_path / "new", needed_bytes=1 << 60)
+        check_folder(tmp_path / "new", needed_bytes=1 << 60)
 
 
 def test_the_command_says_what_it_makes_and_what_it_made(tmp_path: Path) -> None:

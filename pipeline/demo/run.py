@@ -24,10 +24,10 @@ from pipeline.local.jars import KAFKA, ensure
 from pipeline.local.kafka import LocalKafka
 from pipeline.options import Settings as JobSettings
 from pipeline.options import load_settings
-from pipeline.recording import Recording
+from pipeline.recording import Recording, check_folder
 from pipeline.simulate.scene import Scene, plan
 from pipeline.simulate.settings import Settings
-from pipeline.simulate.write import check_folder, write_recording
+from pipeline.simulate.write import write_recording
 from pipeline.topics import create_topics
 from pipeline.trial import Trial, running_trial, trial_settings
 

@@ -64,8 +64,9 @@ def simulate(
         },
     )
     from pipeline.progress import PhaseProgress
+    from pipeline.recording import check_folder
     from pipeline.simulate.scene import plan
-    from pipeline.simulate.write import check_folder, recording_bytes, write_recording
+    from pipeline.simulate.write import recording_bytes, write_recording
 
     check_folder(folder)
     scene = plan(settings)

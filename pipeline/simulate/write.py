@@ -14,7 +14,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import InputError
+from pipeline.recording import check_folder
 from pipeline.simulate.clips import SAMPLE_RATE_HZ
 from pipeline.simulate.scene import Heard, Scene
 from pipeline.simulate.settings import Settings
@@ -29,25 +29,6 @@ def recording_bytes(scene: Scene) -> int:
     """Say about how large the recording will be."""
     seconds = sum(heard.duration_s for heard in scene.heard) + 8 * len(scene.adverts)
     return round(seconds * SAMPLE_RATE_HZ * _BYTES_A_SAMPLE + 600 * len(scene.heard))
-
-
-def check_folder(folder: Path, needed_bytes: int = 0) -> None:
-    """Refuse a folder that holds something, and a disk without room.
-
-    Raises:
-        InputError: so.
-
-    """
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is a file: a recording is a folder")
-    if folder.is_dir() and any(folder.iterdir()):
-        raise InputError(f"{folder} holds something already: name a new folder, or empty this one first")
-    parent = folder.absolute().parent
-    while not parent.exists():
-        parent = parent.parent
-    free = shutil.disk_usage(parent).free
-    if free < needed_bytes:
-        raise InputError(f"{folder} needs about {needed_bytes / 1e6:.0f} MB, and the disk has {free / 1e6:.0f} MB")
 
 
 def write_recording(
