@@ -17,8 +17,8 @@ from kafka import KafkaProducer
 
 from bench.sounds import babble, heard
 from matcher.grid import SAMPLE_RATE_HZ
+from pipeline.departures import chunk
 from pipeline.messages.hushword_pb2 import PCM_S16LE, AudioChunk
-from pipeline.replay import chunk
 
 REQUEST_S = 2.5
 # Share of the requests by route: the largest has a little more than a third.

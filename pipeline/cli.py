@@ -16,6 +16,7 @@ from rich.console import Console
 from pipeline.demo.command import demo
 from pipeline.errors import FailedError, InputError
 from pipeline.options import ConfigError, Settings, load_settings
+from pipeline.replay_command import read_speed, replay
 from pipeline.simulate.command import simulate
 
 EXIT_FAILED, EXIT_BAD_INPUT = 1, 2
@@ -136,46 +137,6 @@ def topics_create(
 
 
 @app.command()
-@with_settings("bootstrap_servers", "audio_topic")
-def replay(
-    recording: RecordingFolder,
-    config: ConfigFile = None,
-    speed: Speed = "1",
-    epoch: Annotated[
-        float | None, typer.Option(help="Unix time in s for the recording's zero.", show_default="now")
-    ] = None,
-    shuffle_ms: ShuffleMs = 0,
-    seed: Seed = 0,
-    **flags: Any,
-) -> None:
-    """Publish a recording as its devices would send it."""
-    times = _speed(speed)
-    settings = load_settings(config, flags)
-    from pipeline.progress import PhaseProgress
-    from pipeline.recording import Recording
-    from pipeline.replay import replay as publish
-    from pipeline.topics import check_cluster
-
-    loaded = Recording.load(recording)
-    check_cluster(settings, roles=["audio"])
-    with PhaseProgress(err) as progress:
-        summary = publish(
-            loaded,
-            settings.bootstrap_servers,
-            settings.audio_topic,
-            times,
-            epoch_s=epoch,
-            seed=seed,
-            shuffle_ms=shuffle_ms,
-            progress=lambda done: progress("replaying", done, len(loaded.requests)),
-        )
-    print(
-        f"{summary.requests} requests in {summary.chunks} chunks, {summary.audio_bytes / 1e6:.1f} MB of audio,"
-        f" in {summary.wall_s:.1f} s; the recording's zero is {summary.epoch_s:.6f}"
-    )
-
-
-@app.command()
 @with_settings("bootstrap_servers", "decisions_topic", "reorder_ms", "shadow")
 def evaluate(
     recording: RecordingFolder,
@@ -195,7 +156,7 @@ def evaluate(
     **flags: Any,
 ) -> None:
     """Hold decisions against a recording's truth: recall, false ignores, audio used, latency."""
-    times = _speed(speed)
+    times = read_speed(speed)
     settings = load_settings(config, flags)
     from pipeline import decisions as lines
     from pipeline.evaluate import require_labels, score
@@ -239,6 +200,7 @@ def evaluate(
         Console().print(report.table())
 
 
+app.command("replay")(with_settings("bootstrap_servers", "audio_topic")(replay))
 app.command("simulate")(simulate)
 app.command("demo")(demo)
 
@@ -261,18 +223,6 @@ def _fail(error: BaseException, code: int) -> NoReturn:
 
 def _terminated(_number: int, _frame: object) -> NoReturn:
     sys.exit(128 + signal.SIGTERM)
-
-
-def _speed(text: str) -> float | None:
-    if text == "full":
-        return None
-    try:
-        speed = float(text)
-    except ValueError:
-        speed = 0.0
-    if not 0 < speed < float("inf"):
-        raise ConfigError(f"--speed {text} is neither a number over 0 nor 'full'")
-    return speed
 
 
 if __name__ == "__main__":

@@ -55,3 +55,57 @@ class PhaseProgress:
             if not task.finished:
                 total = task.total or 1
                 self._bars.update(task.id, total=total, completed=total)
+
+
+class RateProgress:
+    """Show requests, their rate and the time left of work that may have no end."""
+
+    def __init__(self, console: Console, phase: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._console, self._phase, self._clock = console, phase, clock
+        self._began_s = self._said_s = clock()
+        self._first: tuple[int, float] | None = None  # requests and share done when it began
+        self._last = ""
+        self._bars = Progress(
+            SpinnerColumn(finished_text=" "),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[said]}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._bar = self._bars.add_task(phase, total=None, said="")
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
+        self._bars.stop()
+        if kind is None and self._last and not self._console.is_terminal:
+            self._console.print(f"{self._phase}: {self._last}")
+
+    def __call__(self, requests: int, total: int | None = None, share: float | None = None) -> None:
+        """Show `requests` of `total`, and how long the rest takes when `share` of the work, 0 to 1, is done.
+
+        What was done at the first call was done by somebody before, and does not count for the rate.
+        """
+        if total:
+            share = requests / total
+        if self._first is None:
+            self._first = requests, share or 0.0
+        elapsed_s = max(self._clock() - self._began_s, 1e-6)
+        said = f"{requests} of {total} requests" if total else f"{requests} requests"
+        said += f", {(requests - self._first[0]) / elapsed_s:.1f}/s"
+        if share is not None and self._first[1] < share < 1:
+            said += f", {_duration(elapsed_s * (1 - share) / (share - self._first[1]))} left"
+        self._last = said
+        self._bars.update(self._bar, total=None if share is None else 1.0, completed=share or 0.0, said=said)
+        if not self._console.is_terminal and self._clock() - self._said_s > _LINE_EVERY_S:
+            self._console.print(f"{self._phase}: {said}")
+            self._said_s = self._clock()
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

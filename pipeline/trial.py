@@ -17,6 +17,7 @@ from kafka import TopicPartition
 from kafka.errors import KafkaError
 
 from pipeline.decisions import DecisionLine, read_topic
+from pipeline.departures import Programme
 from pipeline.errors import FailedError
 from pipeline.options import Settings
 from pipeline.recording import Recording
@@ -133,8 +134,7 @@ class RunningTrial:
             self.settings.audio_topic,
             speed,
             epoch_s=epoch_s,
-            seed=seed,
-            shuffle_ms=shuffle_ms,
+            programme=Programme(seed=seed, shuffle_ms=shuffle_ms),
             progress=replayed_so_far,
         )
         _wait_until_committed(self.job, self.group, replayed.end_offsets, no_progress_s, progress)

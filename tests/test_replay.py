@@ -1,6 +1,9 @@
 import json
+import threading
+import time
 from collections import defaultdict
-from itertools import pairwise
+from dataclasses import replace
+from itertools import islice, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kafka import KafkaConsumer, TopicPartition
 
+from pipeline.chunks import MAX_ID_LENGTH
+from pipeline.departures import CHUNK_MS, COPY_JITTER_S, Programme, audio_chunk, chunk, departures, played
 from pipeline.messages import hushword_pb2 as pb
 from pipeline.options import load_settings
-from pipeline.recording import Recording, Request
-from pipeline.replay import CHUNK_MS, audio_chunk, chunk, departures, replay
+from pipeline.recording import Recording, RecordingError, Request
+from pipeline.replay import replay
 from pipeline.topics import create_topics
 
 RATES_HZ = (8000, 16_000, 22_050, 24_000, 44_100, 48_000)
@@ -85,13 +90,146 @@ def test_chunks_leave_in_the_order_of_their_last_samples(recording: Recording) -
 def test_shuffled_chunks_are_late_by_at_most_the_disorder(recording: Recording) -> None:
     """The same messages, out of order, the same way for the same seed."""
     in_order = [departure.message for departure in departures(recording, epoch_us=0)]
-    sent = list(departures(recording, epoch_us=0, shuffle_ms=300))
+    sent = list(departures(recording, epoch_us=0, programme=Programme(shuffle_ms=300)))
     messages = [departure.message for departure in sent]
     assert messages != in_order
     assert sorted(map(str, messages)) == sorted(map(str, in_order))
     assert [departure.at_us for departure in sent] == sorted(departure.at_us for departure in sent)
     assert all(-2 <= departure.at_us - _end_us(departure.message) <= 300_002 for departure in sent)
-    assert messages == [departure.message for departure in departures(recording, epoch_us=0, shuffle_ms=300)]
+    assert messages == [
+        departure.message for departure in departures(recording, epoch_us=0, programme=Programme(shuffle_ms=300))
+    ]
+
+
+PROGRAMMES = [
+    Programme(),
+    Programme(shuffle_ms=400, seed=2),
+    Programme(loops=3, copies=2, shuffle_ms=100),
+    Programme(from_s=0.6, loops=None, copies=3),
+]
+
+
+@pytest.mark.parametrize("programme", PROGRAMMES)
+def test_departures_go_on_behind_any_of_them(recording: Recording, programme: Programme) -> None:
+    """What an interrupted replay sends later is what it would have sent."""
+    keys = [(d.key, d.message) for d in islice(departures(recording, 0, programme), 150)]
+    assert [key for key, _ in keys] == sorted(key for key, _ in keys)
+    for index in range(0, len(keys), 7):
+        rest = islice(departures(recording, 0, programme, after=keys[index][0]), len(keys) - index - 1)
+        assert [(d.key, d.message) for d in rest] == keys[index + 1 :]
+
+
+def test_a_replay_from_a_time_leaves_out_what_began_before(recording: Recording) -> None:
+    """The recording's clock stays; nothing at all is refused."""
+    sent = [departure.message for departure in departures(recording, 0, Programme(from_s=0.6))]
+    whole = [departure.message for departure in departures(recording, 0)]
+    assert sent == [message for message in whole if message.request_id != "a"]
+    with pytest.raises(RecordingError, match=r"no request of .* begins at 9 s or later: the last is at 1\.2 s"):
+        next(departures(recording, 0, Programme(from_s=9)))
+
+
+def test_each_loop_has_other_requests_of_the_same_homes(recording: Recording) -> None:
+    """The same sound, later by the same time for all."""
+    requests = list(played(recording, Programme(loops=3)))
+    assert len({request.request_id for request in requests}) == 9
+    starts_s = {
+        file: [request.start_s for request in requests if request.file == file] for file in ("a.flac", "b.flac")
+    }
+    assert len({round(later - first, 6) for times in starts_s.values() for first, later in pairwise(times)}) == 1
+    assert {(request.file, request.household, request.device) for request in requests} == {
+        (request.file, request.household, request.device) for request in recording.requests
+    }
+
+
+def test_copies_come_from_other_homes_and_a_little_later(recording: Recording) -> None:
+    """Each with ids of its own, by a jitter that the seed decides."""
+    requests = list(played(recording, Programme(copies=4)))
+    assert [request.start_s for request in requests] == sorted(request.start_s for request in requests)
+    for name in ("request_id", "household", "device"):
+        assert len({getattr(request, name) for request in requests}) == 12
+    for original in recording.requests:
+        later_s = [request.start_s - original.start_s for request in requests if request.file == original.file]
+        assert len(set(later_s)) == 4
+        assert all(0 <= later <= COPY_JITTER_S + 1e-6 for later in later_s)
+    assert requests == list(played(recording, Programme(copies=4)))
+    assert requests != list(played(recording, Programme(copies=4, seed=1)))
+
+
+def test_ids_of_copies_stay_within_what_a_gateway_may_send(recording: Recording) -> None:
+    """The longest id, too, has copies and loops."""
+    longest = replace(recording.requests[0], request_id="r" * MAX_ID_LENGTH, household="h" * MAX_ID_LENGTH)
+    requests = list(played(replace(recording, requests=(longest,)), Programme(copies=3, loops=2)))
+    assert len({request.request_id for request in requests}) == 6
+    assert len({request.household for request in requests}) == 3
+    assert all(len(request.request_id) <= MAX_ID_LENGTH >= len(request.household) for request in requests)
+
+
+def test_a_replay_of_the_past_says_how_far_it_is(recording: Recording, kafka: str) -> None:
+    """Low marks that lag, behind which no chunk was captured, in every partition; the end mark lags no more."""
+    settings = load_settings(None, {"bootstrap_servers": kafka, "audio_topic": "test-replay-past"})
+    create_topics(kafka, settings, partitions=3, roles=["audio"])
+    epoch_s = time.time() - 3600
+    programme = Programme(shuffle_ms=200)
+    summary = replay(recording, kafka, "test-replay-past", speed=4, epoch_s=epoch_s, programme=programme)
+    for messages in _read(kafka, "test-replay-past", summary.end_offsets).values():
+        marks = [message for message in messages if message.low_mark_us]
+        assert [mark.lags for mark in marks] == [True] * (len(marks) - 1) + [False]
+        assert messages[0] == marks[0]
+        assert len(marks) > 4
+        low_us = 0
+        for message in messages:
+            if message.low_mark_us:
+                low_us = message.low_mark_us
+            else:
+                assert _end_us(message) >= low_us
+
+
+def test_a_stopped_replay_goes_on_with_nothing_lost_or_twice(recording: Recording, kafka: str) -> None:
+    """What was kept is where it goes on; together it is the whole."""
+    settings = load_settings(None, {"bootstrap_servers": kafka, "audio_topic": "test-replay-stopped"})
+    create_topics(kafka, settings, partitions=2, roles=["audio"])
+    stop, kept = threading.Event(), []
+    epoch_s = time.time()
+
+    def hear(done: int) -> None:
+        if done:
+            stop.set()
+
+    first = replay(
+        recording,
+        kafka,
+        "test-replay-stopped",
+        20,
+        epoch_s=epoch_s,
+        progress=hear,
+        keep=lambda key, done: kept.append((key, done)),
+        stop=stop,
+    )
+    assert first.end_offsets == {}
+    assert first.requests == 1 == kept[-1][1]
+    second = replay(recording, kafka, "test-replay-stopped", 20, epoch_s=epoch_s, after=kept[-1][0])
+    assert second.requests == 2
+    messages = [m for of in _read(kafka, "test-replay-stopped", second.end_offsets).values() for m in of if m.audio]
+    whole = [departure.message for departure in departures(recording, round(epoch_s * 1e6))]
+    assert sorted(map(str, messages)) == sorted(map(str, whole))
+
+
+def _read(kafka: str, topic: str, ends: dict[int, int]) -> dict[int, list[pb.AudioChunk]]:
+    consumer = KafkaConsumer(bootstrap_servers=kafka.split(","), enable_auto_commit=False)
+    try:
+        partitions = [TopicPartition(topic, number) for number in ends]
+        consumer.assign(partitions)
+        consumer.seek_to_beginning()
+        values: defaultdict[int, list[pb.AudioChunk]] = defaultdict(list)
+        while any(consumer.position(at) < ends[at.partition] for at in partitions):
+            for batch in consumer.poll(timeout_ms=1000).values():
+                for record in batch:
+                    message = pb.AudioChunk.FromString(record.value)
+                    assert record.key == (message.request_id.encode() or None)
+                    values[record.partition].append(message)
+        return values
+    finally:
+        consumer.close()
 
 
 def test_replay_through_a_real_broker(recording: Recording, kafka: str) -> None:
@@ -99,25 +237,10 @@ def test_replay_through_a_real_broker(recording: Recording, kafka: str) -> None:
     settings = load_settings(None, {"bootstrap_servers": kafka, "audio_topic": "test-replay"})
     create_topics(kafka, settings, partitions=3, roles=["audio"])
     heard: list[int] = []
-    summary = replay(recording, kafka, "test-replay", speed=20, epoch_s=1_700_000_000, progress=heard.append)
+    summary = replay(recording, kafka, "test-replay", speed=20, progress=heard.append)
     assert (summary.requests, heard[-1]) == (3, 3)
     assert 2.2 / 20 <= summary.wall_s < 20
-
-    consumer = KafkaConsumer(bootstrap_servers=kafka.split(","), enable_auto_commit=False)
-    try:
-        partitions = [TopicPartition("test-replay", number) for number in range(3)]
-        consumer.assign(partitions)
-        assert {at.partition: end for at, end in consumer.end_offsets(partitions).items()} == summary.end_offsets
-        consumer.seek_to_beginning()
-        values: defaultdict[int, list[pb.AudioChunk]] = defaultdict(list)
-        while sum(map(len, values.values())) < sum(summary.end_offsets.values()):
-            for batch in consumer.poll(timeout_ms=1000).values():
-                for record in batch:
-                    message = pb.AudioChunk.FromString(record.value)
-                    assert record.key == (message.request_id.encode() or None)
-                    values[record.partition].append(message)
-    finally:
-        consumer.close()
+    values = _read(kafka, "test-replay", summary.end_offsets)
 
     last_us = max(_end_us(message) for messages in values.values() for message in messages[:-1])
     audio: defaultdict[str, bytes] = defaultdict(bytes)
