@@ -18,11 +18,9 @@ import soxr
 from matcher.fingerprint import Fingerprint
 from matcher.grid import SAMPLE_RATE_HZ
 from matcher.route import Growth
-from pipeline.chunks import BadRecordError, Chunk, LowMark, read_record
+from pipeline.chunks import HOLE_US, BadRecordError, Chunk, LowMark, read_record
 from pipeline.marks import LEAP_US, NEVER_US, PartitionMark
 
-# Chunks follow each other without a hole; clocks and rounding leave less than this between them.
-HOLE_US = 50_000
 # A lone request ahead of everybody is read again after a restart only while it is this near to the position:
 # a clock that is hours ahead must not keep the committed offset hours behind.
 LONE_RECORDS = 5_000
@@ -131,7 +129,7 @@ class Assembler:
             if request is None:
                 at.mark.advance(record)
                 return
-        elif request.identity != _identity(record):
+        elif request.identity != record.identity:
             raise BadRecordError("request", "a request id that another device, route or sample rate has in use")
         at.mark.advance(record)
         if record.seq in request.held or record.seq < request.next_seq:
@@ -208,7 +206,7 @@ class Assembler:
                 self.counts["chunks_of_routes_over_limit"] += 1
                 return None
             self._routes[route] = chunk.end_us
-        request = _Open(_identity(chunk), partition, offset, route, chunk.start_us, chunk.end_us)
+        request = _Open(chunk.identity, partition, offset, route, chunk.start_us, chunk.end_us)
         self._open[chunk.request_id] = request
         self._partitions[partition].requests.append(chunk.request_id)
         return request
@@ -271,10 +269,6 @@ class Assembler:
             if self._is_needed(at, request):
                 return min(request.first_offset, at.position)
         return at.position
-
-
-def _identity(chunk: Chunk) -> tuple[str, str, str, str, int]:
-    return chunk.device, chunk.household, chunk.wake_word, chunk.locale, chunk.rate_hz
 
 
 def _at_16_khz(request: _Open, chunk: Chunk) -> npt.NDArray[np.int16] | npt.NDArray[np.float32]:

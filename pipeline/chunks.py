@@ -13,6 +13,8 @@ RATES_HZ = frozenset({8000, 16_000, 22_050, 24_000, 44_100, 48_000})
 MAX_ID_LENGTH = 128
 MAX_CHUNK_MS = 1000
 MAX_SEQ = 100_000
+# Chunks follow each other without a hole; clocks and rounding leave less than this between them.
+HOLE_US = 50_000
 # Routes are made of these two, so they are kept to what a wake word and a BCP 47 tag look like.
 _WAKE_WORD = re.compile(r"[a-z0-9][a-z0-9 _-]{0,31}")
 _LOCALE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,3}")
@@ -49,6 +51,11 @@ class Chunk:
     start_us: int
     end_us: int
     final: bool
+
+    @property
+    def identity(self) -> tuple[str, str, str, str, int]:
+        """What all chunks of one request have in common."""
+        return self.device, self.household, self.wake_word, self.locale, self.rate_hz
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from rich.console import Console
 from pipeline.demo.command import demo
 from pipeline.errors import FailedError, InputError
 from pipeline.options import ConfigError, Settings, load_settings
+from pipeline.record_command import RECORD_SETTINGS, record
 from pipeline.replay_command import read_speed, replay
 from pipeline.simulate.command import simulate
 
@@ -200,6 +201,7 @@ def evaluate(
         Console().print(report.table())
 
 
+app.command("record")(with_settings(*RECORD_SETTINGS)(record))
 app.command("replay")(with_settings("bootstrap_servers", "audio_topic")(replay))
 app.command("simulate")(simulate)
 app.command("demo")(demo)
