@@ -108,7 +108,8 @@ def record(
             progress(growing.counts["requests"], recorder.share())
         recorder.keep()
     except (KafkaError, OSError) as error:
-        raise RecordError(f"topic {growing.state.topic!r} at {bootstrap_servers} cannot be read: {error}") from error
+        where = f"topic {growing.state.topic!r} at {bootstrap_servers}"
+        raise RecordError(f"{where} cannot be read any more, and --resume goes on when it can: {error}") from error
     finally:
         recorder.close()
     growing.close(complete=complete)

@@ -56,6 +56,7 @@ def run_trial(
     bootstrap_servers: str | None = None,
     *,
     speed: float | None = 20.0,
+    epoch_s: float | None = None,
     seed: int = 0,
     shuffle_ms: int = 0,
     partitions: int = 4,
@@ -70,6 +71,7 @@ def run_trial(
         settings: of the job; topics, group and start are replaced by the trial's own.
         bootstrap_servers: a broker to use; None starts one for the length of the trial.
         speed: times real time, None for as fast as the broker takes it.
+        epoch_s: Unix time of the recording's zero; None for now.
         seed: of the replay's cuts and disorder.
         shuffle_ms: disorder of the replay, ms of capture time.
         partitions: of the audio topic.
@@ -97,7 +99,13 @@ def run_trial(
             stack.callback(_leave_nothing, own)  # somebody else's broker: no voices stay behind
         running = stack.enter_context(running_trial(own, partitions, beam_args, progress))
         replayed = running.play(
-            recording, speed=speed, seed=seed, shuffle_ms=shuffle_ms, no_progress_s=no_progress_s, progress=progress
+            recording,
+            speed=speed,
+            epoch_s=epoch_s,
+            seed=seed,
+            shuffle_ms=shuffle_ms,
+            no_progress_s=no_progress_s,
+            progress=progress,
         )
         progress("stopping the job", 0, 0)
         return running.collect(replayed)

@@ -1,6 +1,7 @@
 """The whole job on a real Kafka: the right requests are ignored, whatever the speed and the order of their records."""
 
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -73,6 +74,13 @@ def test_all_media_are_ignored_and_nobody_else(small: Recording, kafka: str, mod
     """The labels say which; they hold at every speed and in every order."""
     speed, shuffle_ms = MODES[mode]
     assert ids(tried(small, kafka, speed, shuffle_ms)) == truth_of(small, "ignore", "ignore_by_cache")
+
+
+def test_a_replay_of_the_past_is_decided_as_one_of_today(small: Recording, kafka: str) -> None:
+    """Its capture times are an hour behind the append times, and out of order."""
+    an_hour_ago_s = time.time() - 3600
+    trial = run_trial(small, Settings(reorder_ms=REORDER_MS), kafka, speed=20, epoch_s=an_hour_ago_s, shuffle_ms=500)
+    assert ids(trial.decisions) == truth_of(small, "ignore", "ignore_by_cache")
 
 
 def test_decisions_say_how_they_came_about(small: Recording, kafka: str) -> None:
