@@ -40,9 +40,13 @@ def record(
     duration: Annotated[
         str | None, typer.Option("--for", help="So long from its beginning: 90s, 10m, 2h, 1d.", metavar="DURATION")
     ] = None,
-    requests: Annotated[int | None, typer.Option(min=1, help="End with so many requests.")] = None,
-    locale: Annotated[list[str] | None, typer.Option(help="Only this locale, such as en-US; may be repeated.")] = None,
-    wake_word: Annotated[list[str] | None, typer.Option(help="Only this wake word; may be repeated.")] = None,
+    requests: Annotated[int | None, typer.Option(min=1, help="End with so many requests.", metavar="N")] = None,
+    locale: Annotated[
+        list[str] | None, typer.Option(help="Only this locale, such as en-US; may be repeated.", metavar="TAG")
+    ] = None,
+    wake_word: Annotated[
+        list[str] | None, typer.Option(help="Only this wake word; may be repeated.", metavar="WORD")
+    ] = None,
     sample: Annotated[
         float | None,
         typer.Option(help="Only this share of the requests, the same ones every time. [default: 1]", metavar="SHARE"),
@@ -62,7 +66,7 @@ def record(
     ] = False,
     **flags: Any,
 ) -> None:
-    """Record a topic's requests into a folder that replay, evaluate and the tests can read.
+    """Record a topic's requests into a folder that replay can play back and evaluate can read.
 
     Times are those at which the broker appended a request's first chunk; a request that began before the end is
     recorded to its own end. Ids are replaced by keyed hashes. After Ctrl-C or a crash, --resume goes on without a

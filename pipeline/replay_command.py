@@ -13,29 +13,43 @@ def replay(
     recording: Annotated[Path, typer.Argument(help="Folder with manifest.jsonl and audio/.", metavar="RECORDING")],
     config: Annotated[Path | None, typer.Option("--config", help="TOML file with settings.", metavar="FILE")] = None,
     speed: Annotated[
-        str | None, typer.Option(help="Times real time (0.5, 20 ...), or 'full' for as fast as can be. [default: 1]")
+        str | None,
+        typer.Option(
+            help="Times real time (0.5, 20 ...), or 'full' for as fast as can be. [default: 1]", metavar="SPEED"
+        ),
     ] = None,
     from_s: Annotated[
-        float | None, typer.Option(min=0, help="Leave out requests that begin before this time of it. [default: 0]")
+        float | None,
+        typer.Option(min=0, help="Leave out requests that begin before this time of it. [default: 0]", metavar="S"),
     ] = None,
     loops: Annotated[
         str | None,
-        typer.Option(help="Play it so often, or 'forever', each time with other request ids. [default: 1]"),
+        typer.Option(
+            help="Play it so often, or 'forever', each time with other request ids. [default: 1]", metavar="N"
+        ),
     ] = None,
     copies: Annotated[
         int | None,
         typer.Option(
-            min=1, max=1000, help="Load: send each request from so many homes, with ids of their own. [default: 1]"
+            min=1,
+            max=1000,
+            help="Load: send each request from so many homes, with ids of their own. [default: 1]",
+            metavar="N",
         ),
     ] = None,
     epoch: Annotated[
-        float | None, typer.Option(help="Unix time in s for the recording's zero. [default: so that it begins now]")
+        float | None,
+        typer.Option(help="Unix time in s for the recording's zero. [default: so that it begins now]", metavar="S"),
     ] = None,
     shuffle_ms: Annotated[
-        int | None, typer.Option(min=0, help="Hold each record back by up to so many ms of capture time. [default: 0]")
+        int | None,
+        typer.Option(
+            min=0, help="Hold each record back by up to so many ms of capture time. [default: 0]", metavar="MS"
+        ),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(help="Of the cuts between chunks, the disorder and the copies' jitter. [default: 0]")
+        int | None,
+        typer.Option(help="Of the cuts between chunks, the disorder and the copies' jitter. [default: 0]", metavar="N"),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on where the last replay of this recording was interrupted.")
