@@ -43,7 +43,10 @@ def test_help_is_light() -> None:
 
 @pytest.mark.parametrize(
     "command",
-    [(), ("run",), ("replay",), ("evaluate",), ("simulate",), ("demo",), ("config", "check"), ("topics", "create")],
+    [
+        *((), ("run",), ("record",), ("replay",), ("evaluate",), ("simulate",), ("demo",)),
+        *(("config", "check"), ("topics", "create")),
+    ],
 )
 def test_every_command_has_help(capsys: pytest.CaptureFixture[str], command: tuple[str, ...]) -> None:
     """With the flags of the settings that matter to it."""
@@ -71,6 +74,8 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (("config", "check", "--start-at", "now"), "start_at"),
         (("replay", "/nowhere"), "/nowhere/manifest.jsonl cannot be read"),
         (("replay", "/nowhere", "--speed", "fast"), "--speed fast is neither a number over 0 nor 'full'"),
+        (("replay", "/nowhere", "--loops", "some"), "--loops some is neither a number from 1 on nor 'forever'"),
+        (("replay", "/nowhere", "--resume", "--seed", "1"), "leave --seed out"),
         (("evaluate", "/nowhere", "--run"), "/nowhere/manifest.jsonl cannot be read"),
     ],
 )

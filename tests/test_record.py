@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from kafka import KafkaProducer
+from kafka import KafkaProducer, TopicPartition
+from kafka.admin import NewPartitions
 from records import pieces
 
 from pipeline.cli import main
@@ -27,7 +28,7 @@ from pipeline.messages.hushword_pb2 import AudioChunk
 from pipeline.options import load_settings
 from pipeline.pseudonyms import Pseudonyms, share_of
 from pipeline.recording import Recording, Request, write_manifest
-from pipeline.topics import create_topics
+from pipeline.topics import admin_client, create_topics
 
 RATES_HZ = (16_000, 8000, 44_100, 48_000)
 ALL = ("--from", "earliest", "--until", "now")
@@ -97,10 +98,10 @@ def replayed(folder: Path, topic: list[str], *more: object) -> None:
     assert not ended.value.code
 
 
-def send(topic: list[str], values: list[bytes]) -> None:
+def send(topic: list[str], values: list[bytes], partition: int | None = None) -> None:
     producer = KafkaProducer(bootstrap_servers=topic[1].split(","), acks="all")
     for value in values:
-        producer.send(topic[3], value, key=AudioChunk.FromString(value).request_id.encode())
+        producer.send(topic[3], value, AudioChunk.FromString(value).request_id.encode(), partition=partition)
     producer.flush(30)
     producer.close(timeout=10)
 
@@ -253,6 +254,47 @@ def test_a_repeated_id_is_recorded_once_and_said(
     assert code == 0
     assert content(tmp_path / "second") == content(tmp_path / "first")
     assert re.search(r"\d+ chunks came after their request was over", out)
+
+
+# ---- the topic changes -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_partition_that_is_added_is_recorded_too(tmp_path: Path, topic: list[str]) -> None:
+    """From its first record on."""
+    folder = tmp_path / "folder"
+    now_us = int(time.time() * 1e6)
+    with hushword("record", folder, "--from", "earliest", "--keep-ids", "--requests", 8, *topic) as recording:
+        send(topic, [piece.value for n in range(4) for piece in pieces(f"before{n}", now_us, [100, 100])])
+        until(lambda: lines(folder) == 4, recording)
+        with admin_client(topic[1]) as admin:
+            admin.create_partitions({topic[3]: NewPartitions(4)})
+        time.sleep(1)  # the cluster makes it
+        added = [piece.value for n in range(4) for piece in pieces(f"added{n}", now_us, [100, 100])]
+        send(topic, added, partition=3)
+        recording.communicate(timeout=60)
+        assert recording.returncode == 0
+    assert set(content(folder)) == {f"{name}{n}" for name in ("before", "added") for n in range(4)}
+
+
+@pytest.mark.slow
+def test_what_retention_has_deleted_cannot_be_resumed(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, topic: list[str]
+) -> None:
+    """And that is said, rather than gone on without it."""
+    folder = tmp_path / "folder"
+    now_us = int(time.time() * 1e6)
+    send(topic, [piece.value for piece in pieces("one", now_us, [100, 100])], partition=0)
+    with hushword("record", folder, "--from", "earliest", *topic) as recording:
+        until(lambda: lines(folder) == 1, recording)
+        recording.send_signal(signal.SIGINT)
+        recording.communicate(timeout=60)
+    send(topic, [piece.value for piece in pieces("two", now_us, [100, 100])], partition=0)
+    with admin_client(topic[1]) as admin:
+        admin.delete_records({TopicPartition(topic[3], 0): 3})
+    code, _, err = run(capsys, "record", folder, "--resume", "--until", "now", *topic)
+    assert code == 1
+    assert "its retention has deleted it" in err
 
 
 # ---- interrupted -----------------------------------------------------------------------------------------------------
