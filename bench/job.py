@@ -32,7 +32,7 @@ WARM_UP_S = 10.0  # kernels are loaded, windows fill
 LAG_S = 1.0
 
 Say = Callable[[str], None]
-_SERIES = re.compile(r'hushword_events_total\{part="(\w+)",what="(\w+)"\} (\S+)')
+_CHUNKS = re.compile(r"^hushword_chunks_total (\S+)$", re.MULTILINE)
 
 
 class BenchError(FailedError):
@@ -107,7 +107,7 @@ class Bench:
         command = [sys.executable, "-m", "bench.load", *("--servers", self.settings.bootstrap_servers)]
         command += ["--topic", self.settings.audio_topic, "--partitions", str(PARTITIONS), "--rate", str(rate)]
         command += ["--seconds", str(seconds), "--seed", str(self._seed), *(["--paced"] if paced else [])]
-        before = self._events("reader", "chunks")
+        before = self._chunks_read()
         published_before = sum(self._consumer.end_offsets(self._audio).values())
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdin is not None
@@ -156,15 +156,14 @@ class Bench:
             rss_mb=self._process.memory_info().rss / 2**20,
             cpu_s=sum(self._process.cpu_times()[:2]),
             published=sum(self._consumer.end_offsets(self._audio).values()) - published_before,
-            read=self._events("reader", "chunks") - read_before,
+            read=self._chunks_read() - read_before,
         )
 
-    def _events(self, part: str, what: str) -> int:
+    def _chunks_read(self) -> int:
         address = f"http://127.0.0.1:{self.settings.metrics_port}/metrics"
         with suppress(OSError), urllib.request.urlopen(address, timeout=5) as answer:
-            for found in _SERIES.finditer(answer.read().decode()):
-                if found.group(1, 2) == (part, what):
-                    return int(float(found[3]))
+            found = _CHUNKS.search(answer.read().decode())
+            return int(float(found[1])) if found else 0
         return 0
 
 

@@ -189,6 +189,11 @@ class Assembler:
         return {partition: at.mark.newest_us for partition, at in self._partitions.items() if not at.mark.idle}
 
     @property
+    def open(self) -> int:
+        """Number of requests that are being assembled, or still needed after a restart."""
+        return len(self._open)
+
+    @property
     def held(self) -> int:
         """Number of chunks that wait for the low mark."""
         return len(self._held)

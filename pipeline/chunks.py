@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +10,9 @@ from google.protobuf.message import DecodeError
 
 from pipeline.messages.hushword_pb2 import PCM_S16LE, AudioChunk, Encoding
 
+# Where a record can fail.
+Stage = Literal["decode", "fields", "audio", "time", "request"]
+STAGES: tuple[str, ...] = get_args(Stage)
 RATES_HZ = frozenset({8000, 16_000, 22_050, 24_000, 44_100, 48_000})
 MAX_ID_LENGTH = 128
 MAX_CHUNK_MS = 1000
@@ -23,8 +27,8 @@ _LOCALE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,3}")
 class BadRecordError(ValueError):
     """A record that cannot be used; the message is for the dead letter's header and holds no audio and no ids."""
 
-    def __init__(self, stage: str, message: str) -> None:
-        """`stage` is where it failed, a word that metrics count by."""
+    def __init__(self, stage: Stage, message: str) -> None:
+        """`stage` is where it failed; metrics count by it."""
         super().__init__(message)
         self.stage = stage
 

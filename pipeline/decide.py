@@ -18,10 +18,10 @@ from matcher.bits import GRADIENT
 from matcher.catalogue import Average
 from matcher.evidence import shipped_calibration
 from matcher.route import Ignore, Outcome, Policy, Route
+from pipeline import metrics
 from pipeline.follow import MediaFollower
 from pipeline.messages.hushword_pb2 import MediaFingerprint
 from pipeline.messages.internal_pb2 import Batch, Verdicts
-from pipeline.metrics import count
 from pipeline.options import Settings
 from pipeline.snapshot import restore, snapshot
 from pipeline.source import DEAD_LETTERS
@@ -29,6 +29,8 @@ from pipeline.wire import average_from_message, average_to_message, decision, gr
 
 # Batches that a rebuild has to go through, at most: some seconds of a busy route.
 COMPACT_BATCHES = 256
+# How often a route's state is told to the metrics.
+SHOW_S = 1.0
 
 
 def policy_of(settings: Settings) -> Policy:
@@ -52,6 +54,7 @@ class _Working:
     def __init__(self, route: Route, version: bytes, batches: int) -> None:
         self.route, self.version, self.batches = route, version, batches
         self.heard = 0  # how much of the follower's news the route has taken
+        self.shown_s = -SHOW_S  # when its state was last told to the metrics
 
 
 class DecideRequests(beam.DoFn):
@@ -70,7 +73,10 @@ class DecideRequests(beam.DoFn):
         self._policy = policy_of(self._settings)
         self._working: dict[str, _Working] = {}
         self._follower = MediaFollower(self._settings)
+        metrics.CATALOGUE_READY.set(0)
         self._follower.start()
+        metrics.CATALOGUE_READY.set(1)
+        metrics.WINDOW_CAPACITY.set(self._settings.window_requests)
 
     def teardown(self) -> None:
         """Stop following."""
@@ -86,12 +92,16 @@ class DecideRequests(beam.DoFn):
         """Hear one batch."""
         name, data = element
         batch = Batch.FromString(data)
+        metrics.LAST_BATCH.set_to_current_time()
         if name == DEAD_LETTERS:
             yield name, Verdicts(dead_letters=batch.dead_letters, progress=batch.progress).SerializeToString()
             return
         working = self._current(name, version.read() or b"", saved, batches)
         told = self._learn(working, batch)
+        began_s = time.perf_counter()
         outcome = _hear(working.route, batch)
+        if batch.growths:
+            metrics.MATCHING.observe(time.perf_counter() - began_s)
         # A mark alone changes nothing that the next one would not, unless something was learned or goes out.
         if batch.growths or told or outcome.averages or outcome.dropped_averages:
             # A token and not a count: after a failed bundle the same count may stand for other batches.
@@ -104,7 +114,10 @@ class DecideRequests(beam.DoFn):
                 batches.clear()
                 saved.write(snapshot(working.route))
                 working.batches = 0
-        count("decide", outcome.counts)
+        metrics.ROUTES.count(name, outcome.counts)
+        if time.monotonic() >= working.shown_s + SHOW_S:
+            working.shown_s = time.monotonic()
+            metrics.ROUTES.show(working.route)
         verdicts = Verdicts(dropped_averages=outcome.dropped_averages, progress=batch.progress)
         verdicts.decisions.extend(self._decision(name, ignore) for ignore in outcome.ignores)
         verdicts.averages.extend(

@@ -11,7 +11,7 @@ from kafka.errors import KafkaError
 from matcher.bits import GRADIENT
 from matcher.catalogue import Average
 from pipeline.messages.hushword_pb2 import MediaFingerprint
-from pipeline.metrics import count
+from pipeline.metrics import MEDIA_RECORDS_LEFT_OUT
 from pipeline.options import Settings
 from pipeline.wire import BadMediaError, average_from_message
 
@@ -107,11 +107,11 @@ class MediaFollower:
             try:
                 message = MediaFingerprint.FromString(record.value)
                 if message.kind != MediaFingerprint.DISCOVERED or message.bits != GRADIENT.name:
-                    count("media", {"left_alone": 1})
+                    MEDIA_RECORDS_LEFT_OUT.labels("other_kind").inc()
                     return
                 average = average_from_message(message)
             except (DecodeError, BadMediaError) as error:
-                count("media", {"malformed": 1})
+                MEDIA_RECORDS_LEFT_OUT.labels("malformed").inc()
                 log.warning(
                     "%s-%d offset %d is no fingerprint: %s", record.topic, record.partition, record.offset, error
                 )

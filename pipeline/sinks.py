@@ -17,9 +17,9 @@ from kafka import KafkaAdminClient, KafkaProducer
 from kafka.errors import NoError
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
+from pipeline import metrics
 from pipeline.messages.hushword_pb2 import Decision, MediaFingerprint
 from pipeline.messages.internal_pb2 import DeadLetter, Progress, Verdicts
-from pipeline.metrics import count
 from pipeline.options import Settings
 
 log = logging.getLogger(__name__)
@@ -52,14 +52,18 @@ class WriteVerdicts(beam.DoFn):
     def start_bundle(self) -> None:
         """Nothing is under way yet."""
         self._sent: list[Any] = []
+        self._decisions: list[Decision] = []
+        self._verdicts: list[Verdicts] = []
         self._progress: dict[str, bytes] = {}
 
     def process(self, element: tuple[str, bytes]) -> None:
         """Send what one batch came to."""
         route, data = element
         verdicts = Verdicts.FromString(data)
-        for decision in verdicts.decisions:
-            self._send(self._settings.decisions_topic, Decision.FromString(decision).request_id.encode(), decision)
+        for encoded in verdicts.decisions:
+            decision = Decision.FromString(encoded)
+            self._decisions.append(decision)
+            self._send(self._settings.decisions_topic, decision.request_id.encode(), encoded)
         for average in verdicts.averages:
             self._send(self._settings.media_topic, MediaFingerprint.FromString(average).media_id.encode(), average)
         for media_id in verdicts.dropped_averages:
@@ -67,8 +71,7 @@ class WriteVerdicts(beam.DoFn):
         for letter in verdicts.dead_letters:
             key = letter.key if letter.has_key else None
             self._send(self._settings.dead_letter_topic, key, letter.value, _headers(letter))
-            count("dead_letters", {letter.stage: 1})
-        count("sink", {"decisions": len(verdicts.decisions), "averages": len(verdicts.averages)})
+        self._verdicts.append(verdicts)
         self._progress[route] = verdicts.progress.SerializeToString()
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
@@ -77,8 +80,32 @@ class WriteVerdicts(beam.DoFn):
             self._producer.flush(DELIVERY_S)
         for future in self._sent:
             future.get(DELIVERY_S)  # raises what went wrong: the bundle fails, and is tried again
+        self._tell()
         for route, progress in self._progress.items():
             yield WindowedValue(("reader", (route, progress)), MIN_TIMESTAMP, [GlobalWindow()])
+
+    def _tell(self) -> None:
+        """Count and log what the broker has: only that has happened."""
+        for verdicts in self._verdicts:
+            metrics.AVERAGES.inc(len(verdicts.averages))
+            metrics.AVERAGES_DROPPED.inc(len(verdicts.dropped_averages))
+            for letter in verdicts.dead_letters:
+                metrics.DEAD_LETTERS.labels(letter.stage).inc()
+        for decision in self._decisions:
+            reason = Decision.Reason.Name(decision.reason)
+            late, shadow = str(decision.late).lower(), str(decision.shadow).lower()
+            metrics.DECISIONS.labels(reason, late, shadow).inc()
+            log.info(
+                "decision %s: ignore request %s, %s, media %s, %d households, late %s, shadow %s",
+                decision.decision_id,
+                decision.request_id,
+                reason,
+                decision.media_id,
+                decision.households,
+                late,
+                shadow,
+                extra={"decision_id": decision.decision_id, "request_id": decision.request_id},
+            )
 
     def _send(
         self, topic: str, key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]] | None = None
@@ -146,7 +173,7 @@ class CommitOffsets(beam.DoFn):
         refused = [error for error in answers.values() if error is not NoError]
         if refused:
             # Not lost: the next progress, within a second, commits what this one would have.
-            count("commit", {"refused": 1})
+            metrics.COMMITS_REFUSED.inc()
             log.warning("the commit of offsets was refused: %s", refused[0].__name__)
             return
         self._committed = offsets

@@ -23,11 +23,11 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import OffsetOutOfRangeError
 
 from matcher.route import Growth
+from pipeline import metrics
 from pipeline.assembly import Assembler, AssemblyLimits
 from pipeline.chunks import BadRecordError
 from pipeline.marks import NEVER_US
 from pipeline.messages.internal_pb2 import Batch, DeadLetter, Progress
-from pipeline.metrics import count
 from pipeline.options import Settings
 from pipeline.wire import growth_to_message
 
@@ -211,14 +211,32 @@ class Reader:
             highwater = self._consumer.highwater(at)
             if highwater is not None and self._consumer.position(at) >= highwater:
                 self._assembler.idle(at.partition)
+        began_s = time.perf_counter()
         growths = self._assembler.release()
+        if growths:
+            metrics.FINGERPRINTING.observe(time.perf_counter() - began_s)
         self._hold_back_those_ahead()
         self.position = Position.make(
             self._assembler.needed(), self._assembler.positions(), self._assembler.low_mark_us
         )
-        count("reader", self._assembler.counts)
-        self._assembler.counts = Counter()
+        self._show()
         return growths, letters, bool(polled)
+
+    def _show(self) -> None:
+        metrics.count_read(self._assembler.counts)
+        self._assembler.counts = Counter()
+        metrics.OPEN_REQUESTS.set(self._assembler.open)
+        metrics.HELD_CHUNKS.set(self._assembler.held)
+        metrics.READER_LAG.set(
+            sum(
+                max(0, highwater - self._consumer.position(at))
+                for at in self._assigned
+                if (highwater := self._consumer.highwater(at)) is not None
+            )
+        )
+        if self.low_mark_us > NEVER_US:
+            metrics.LOW_MARK.set(self.low_mark_us / 1e6)
+        metrics.LAST_POLL.set_to_current_time()
 
     def progress(self) -> Progress:
         """Say what may be committed once every route has acknowledged all that was given out until now."""
@@ -239,10 +257,12 @@ class Reader:
     def close(self) -> None:
         """Leave the broker."""
         self._consumer.close()
+        metrics.ASSIGNED_PARTITIONS.set(0)
 
     def _assign(self, offsets: Mapping[int, int]) -> None:
         self._assigned = [TopicPartition(self._settings.audio_topic, p) for p in offsets]
         self._consumer.assign(self._assigned)
+        metrics.ASSIGNED_PARTITIONS.set(len(self._assigned))
         for at in self._assigned:
             self._consumer.seek(at, offsets[at.partition])
         self._read_before = {p: n for p, n in self._assembler.positions().items() if n > offsets[p]}
