@@ -112,6 +112,16 @@ OF_ROUTE: Mapping[str, Counter] = {
 BY_ROUTE: Mapping[str, Counter] = {"requests": ROUTE_REQUESTS, "ignored": ROUTE_IGNORED}
 
 
+def decision_labels(decision: Decision) -> tuple[str, str, str]:
+    """Give a decision's values for the labels reason, late and shadow.
+
+    Raises:
+        ValueError: a reason that this version does not know.
+
+    """
+    return Decision.Reason.Name(decision.reason), str(decision.late).lower(), str(decision.shadow).lower()
+
+
 def count_read(counts: Mapping[str, int]) -> None:
     """Add what a reader has counted."""
     for name, number in counts.items():

@@ -92,9 +92,8 @@ class WriteVerdicts(beam.DoFn):
             for letter in verdicts.dead_letters:
                 metrics.DEAD_LETTERS.labels(letter.stage).inc()
         for decision in self._decisions:
-            reason = Decision.Reason.Name(decision.reason)
-            late, shadow = str(decision.late).lower(), str(decision.shadow).lower()
-            metrics.DECISIONS.labels(reason, late, shadow).inc()
+            reason, late, shadow = labels = metrics.decision_labels(decision)
+            metrics.DECISIONS.labels(*labels).inc()
             log.info(
                 "decision %s: ignore request %s, %s, media %s, %d households, late %s, shadow %s",
                 decision.decision_id,
