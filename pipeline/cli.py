@@ -104,9 +104,12 @@ def run(
 
     check_cluster(settings)
     logging.getLogger("kafka").setLevel(logging.WARNING)
+    from pipeline.shared_counts import SharedCounts
+
+    shared = SharedCounts() if settings.metrics_port is not None else None
     from pipeline.job import run_job
 
-    run_job(settings, beam_args or [])
+    run_job(settings, beam_args or [], shared)
 
 
 @config_app.command("check")

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import NoReturn
 
 import apache_beam as beam
@@ -13,6 +14,8 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 from pipeline.decide import DecideRequests
 from pipeline.errors import FailedError
 from pipeline.options import Settings
+from pipeline.serving import serve
+from pipeline.shared_counts import SharedCounts
 from pipeline.sinks import CommitOffsets, WriteVerdicts
 from pipeline.source import ReadRequests
 
@@ -39,14 +42,16 @@ def build(pipeline: beam.Pipeline, settings: Settings) -> None:
     )
 
 
-def run_job(settings: Settings, beam_args: Sequence[str]) -> None:
+def run_job(settings: Settings, beam_args: Sequence[str], shared: SharedCounts | None = None) -> None:
     """Run until stopped.
 
     Args:
         settings: checked before.
         beam_args: for Beam and its runner; without a runner the local one is used.
+        shared: where all processes of the job count; needed to serve metrics, and closed in the end.
 
     Raises:
+        ConfigError: metrics cannot be served where the settings say.
         JobError: the runner gave up; the message is the innermost cause.
 
     """
@@ -56,16 +61,28 @@ def run_job(settings: Settings, beam_args: Sequence[str]) -> None:
     logging.getLogger("pipeline").setLevel(logging.INFO)
     # "Task ran for 0.1s blocking the event loop" is what a busy machine looks like, not a fault.
     logging.getLogger("kafka.net").setLevel(logging.ERROR)
-    if settings.metrics_port is not None:
-        from prometheus_client import start_http_server
+    with ExitStack() as stack:
+        if shared is not None:
+            stack.callback(shared.close)
+            serve(settings)
+        _run(settings, beam_args, stack)
 
-        start_http_server(settings.metrics_port, addr="127.0.0.1")
+
+def _run(settings: Settings, beam_args: Sequence[str], stack: ExitStack) -> None:
+    def stop(number: int, _frame: object) -> NoReturn:
+        """End at once: what is not committed is read again by the next run, so nothing needs to be finished."""
+        log.info("stopping on %s", signal.Signals(number).name)
+        stack.close()
+        logging.shutdown()
+        sys.stderr.flush()
+        os._exit(0 if number == signal.SIGTERM else 130)
+
     options = PipelineOptions(list(beam_args))
     standard = options.view_as(StandardOptions)
     standard.streaming = True
     if standard.runner is None:
         standard.runner = LOCAL_RUNNER
-    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGTERM, stop)
     pipeline = beam.Pipeline(options=options)
     build(pipeline, settings)
     log.info("reading %s at %s", settings.audio_topic, settings.bootstrap_servers)
@@ -73,7 +90,7 @@ def run_job(settings: Settings, beam_args: Sequence[str]) -> None:
         result = pipeline.run()
         result.wait_until_finish()
     except KeyboardInterrupt:
-        _stop(signal.SIGINT, None)
+        stop(signal.SIGINT, None)
     except Exception as error:
         log.exception("the runner gave up")
         raise JobError(f"the job ended: {_innermost(error)}") from error
@@ -83,11 +100,3 @@ def _innermost(error: BaseException) -> str:
     while error.__cause__ is not None or error.__context__ is not None:
         error = error.__cause__ or error.__context__  # type: ignore[assignment]
     return f"{type(error).__name__}: {error}".splitlines()[0]
-
-
-def _stop(number: int, _frame: object) -> NoReturn:
-    """End at once: what is not committed is read again by the next run, so nothing needs to be finished."""
-    log.info("stopping on %s", signal.Signals(number).name)
-    logging.shutdown()
-    sys.stderr.flush()
-    os._exit(0 if number == signal.SIGTERM else 130)

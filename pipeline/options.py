@@ -92,8 +92,9 @@ class Settings(BaseSettings):
         2000, ge=0, le=600_000, description="A discovered average is valid on other shards so long after it was found."
     )
     metrics_port: int | None = Field(
-        None, ge=1, le=65_535, description="Port on which to serve Prometheus metrics; none is served by default."
+        None, ge=1, le=65_535, description="Port for /metrics, /healthz and /readyz; none is served by default."
     )
+    metrics_host: str = Field("127.0.0.1", min_length=1, description="Address at which metrics_port is served.")
 
     @field_validator("bootstrap_servers")
     @classmethod

@@ -139,7 +139,7 @@ def test_what_is_on_the_topics_is_measured_through_a_restart_of_the_broker(own_k
 
         own_kafka.stop()
         answered_s = measured.value("exporter_answer_timestamp_seconds")
-        time.sleep(2 * exporter.ASK_S)
+        time.sleep(3 * exporter.ASK_S)
         assert measured.value("exporter_answer_timestamp_seconds") == answered_s
         own_kafka.start()
         publish(settings.decisions_topic, *decisions(range(150, 200)))
