@@ -13,6 +13,7 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 
 from pipeline.decide import DecideRequests
 from pipeline.errors import FailedError
+from pipeline.logs import configure_logs
 from pipeline.options import Settings
 from pipeline.serving import serve
 from pipeline.shared_counts import SharedCounts
@@ -55,12 +56,7 @@ def run_job(settings: Settings, beam_args: Sequence[str], shared: SharedCounts |
         JobError: the runner gave up; the message is the innermost cause.
 
     """
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    logging.getLogger("pipeline").setLevel(logging.INFO)
-    # "Task ran for 0.1s blocking the event loop" is what a busy machine looks like, not a fault.
-    logging.getLogger("kafka.net").setLevel(logging.ERROR)
+    configure_logs(settings.log_format)
     with ExitStack() as stack:
         if shared is not None:
             stack.callback(shared.close)

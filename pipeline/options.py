@@ -95,6 +95,7 @@ class Settings(BaseSettings):
         None, ge=1, le=65_535, description="Port for /metrics, /healthz and /readyz; none is served by default."
     )
     metrics_host: str = Field("127.0.0.1", min_length=1, description="Address at which metrics_port is served.")
+    log_format: Literal["text", "json"] = Field("text", description="Lines of the log: text, or JSON with ids.")
 
     @field_validator("bootstrap_servers")
     @classmethod
