@@ -104,6 +104,9 @@ def run(
 
     check_cluster(settings)
     logging.getLogger("kafka").setLevel(logging.WARNING)
+    from pipeline.logs import configure_logs
+
+    configure_logs(settings.log_format)  # before Beam's imports, which have something to say
     from pipeline.shared_counts import SharedCounts
 
     shared = SharedCounts() if settings.metrics_port is not None else None

@@ -29,8 +29,6 @@ from pipeline.wire import average_from_message, average_to_message, decision, gr
 
 # Batches that a rebuild has to go through, at most: some seconds of a busy route.
 COMPACT_BATCHES = 256
-# How often a route's state is told to the metrics.
-SHOW_S = 1.0
 
 
 def policy_of(settings: Settings) -> Policy:
@@ -54,7 +52,6 @@ class _Working:
     def __init__(self, route: Route, version: bytes, batches: int) -> None:
         self.route, self.version, self.batches = route, version, batches
         self.heard = 0  # how much of the follower's news the route has taken
-        self.shown_s = -SHOW_S  # when its state was last told to the metrics
 
 
 class DecideRequests(beam.DoFn):
@@ -115,9 +112,7 @@ class DecideRequests(beam.DoFn):
                 saved.write(snapshot(working.route))
                 working.batches = 0
         metrics.ROUTES.count(name, outcome.counts)
-        if time.monotonic() >= working.shown_s + SHOW_S:
-            working.shown_s = time.monotonic()
-            metrics.ROUTES.show(working.route)
+        metrics.ROUTES.show(working.route)
         verdicts = Verdicts(dropped_averages=outcome.dropped_averages, progress=batch.progress)
         verdicts.decisions.extend(self._decision(name, ignore) for ignore in outcome.ignores)
         verdicts.averages.extend(

@@ -13,7 +13,6 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 
 from pipeline.decide import DecideRequests
 from pipeline.errors import FailedError
-from pipeline.logs import configure_logs
 from pipeline.options import Settings
 from pipeline.serving import serve
 from pipeline.shared_counts import SharedCounts
@@ -56,7 +55,6 @@ def run_job(settings: Settings, beam_args: Sequence[str], shared: SharedCounts |
         JobError: the runner gave up; the message is the innermost cause.
 
     """
-    configure_logs(settings.log_format)
     with ExitStack() as stack:
         if shared is not None:
             stack.callback(shared.close)

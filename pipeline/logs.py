@@ -39,7 +39,7 @@ def log_handler(log_format: LogFormat) -> logging.Handler:
 
 def configure_logs(log_format: LogFormat) -> None:
     """Write our own records from INFO on, and warnings of all others."""
-    logging.basicConfig(level=logging.WARNING, handlers=[log_handler(log_format)])
+    logging.basicConfig(level=logging.WARNING, handlers=[log_handler(log_format)], force=True)
     logging.getLogger("pipeline").setLevel(logging.INFO)
     # "Task ran for 0.1s blocking the event loop" is what a busy machine looks like, not a fault.
     logging.getLogger("kafka.net").setLevel(logging.ERROR)

@@ -7,9 +7,11 @@ the one that spoke last, because a route or a reader that moves to another worke
 import threading
 from collections.abc import Mapping
 from itertools import product
+from typing import Any
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from matcher.catalogue import Catalogue
 from matcher.route import Route
 from pipeline.chunks import STAGES
 from pipeline.messages.hushword_pb2 import Decision
@@ -135,6 +137,7 @@ class Routes:
         self._lock = threading.Lock()
         self._named: set[str] = set()
         self._others: dict[str, tuple[float, ...]] = {}
+        self._newest: dict[str, tuple[int, float]] = {}
 
     def label(self, route: str) -> str:
         """Give the route's own name while there is room, or the one that all others share."""
@@ -159,7 +162,7 @@ class Routes:
             len(route.events),
             len(route.catalogue.averages),
             route.catalogue.version,
-            max((average.discovered_us for average in route.catalogue.averages.values()), default=0) / 1e6,
+            self._newest_s(route.name, route.catalogue),
         )
         if label == OTHER_ROUTES:
             state = self._together(route.name, state)
@@ -171,15 +174,29 @@ class Routes:
         if newest_s:
             CATALOGUE_NEWEST.labels(label).set(newest_s)
 
+    def _newest_s(self, route: str, catalogue: Catalogue) -> float:
+        """Give the discovery of the newest average; a catalogue is looked through only when it has changed."""
+        with self._lock:
+            version, newest_s = self._newest.pop(route, (-1, 0.0))
+            if version != catalogue.version:
+                newest_s = max((average.discovered_us for average in catalogue.averages.values()), default=0) / 1e6
+            self._newest[route] = catalogue.version, newest_s
+            _keep_newest(self._newest, MAX_ROUTES + MAX_OTHER_ROUTES)
+            return newest_s
+
     def _together(self, route: str, state: tuple[float, ...]) -> tuple[float, ...]:
         """Sizes add up; of versions and times, the highest stands for all."""
         with self._lock:
             self._others.pop(route, None)
             self._others[route] = state
-            while len(self._others) > MAX_OTHER_ROUTES:
-                del self._others[next(iter(self._others))]
+            _keep_newest(self._others, MAX_OTHER_ROUTES)
             window, events, averages, version, newest_s = zip(*self._others.values(), strict=True)
         return sum(window), sum(events), sum(averages), max(version), max(newest_s)
+
+
+def _keep_newest(entries: dict[str, Any], most: int) -> None:
+    while len(entries) > most:
+        del entries[next(iter(entries))]
 
 
 ROUTES = Routes()

@@ -105,8 +105,11 @@ def own_kafka() -> Iterator[LocalKafka]:
         yield broker
 
 
-def test_what_is_on_the_topics_is_measured_through_a_restart_of_the_broker(own_kafka: LocalKafka) -> None:
+def test_what_is_on_the_topics_is_measured_through_a_restart_of_the_broker(
+    own_kafka: LocalKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """From the ends at the start on, each record once; nothing on the way out names a household or a device."""
+    monkeypatch.setattr(exporter, "ASK_S", 1.0)
     settings = Settings(bootstrap_servers=own_kafka.bootstrap_servers)
     create_topics(settings.bootstrap_servers, settings, partitions=2)
 
