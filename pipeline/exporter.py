@@ -11,14 +11,19 @@ from typing import Any, Self
 
 from google.protobuf.message import DecodeError
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
-from kafka.errors import CoordinatorNotAvailableError, KafkaError, NotCoordinatorError
+from kafka.errors import (
+    CoordinatorLoadInProgressError,
+    CoordinatorNotAvailableError,
+    KafkaError,
+    NotCoordinatorError,
+)
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from pipeline.chunks import STAGES
 from pipeline.messages.hushword_pb2 import Decision
 from pipeline.metrics import DECISION_LABELS, decision_labels
 from pipeline.options import Settings
-from pipeline.topics import topic_names
+from pipeline.topics import a_broker_listens, topic_names
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +47,7 @@ class Exporter:
         self._settings = settings
         self._followed = [settings.dead_letter_topic, *([settings.decisions_topic] if follow_decisions else [])]
         self._positions: dict[TopicPartition, int] = {}
+        self._away = False
         self._found = False  # whether the broker has ever told where the topics end
         self._lock = threading.Lock()
         self._seen: dict[str, None] = {}
@@ -114,36 +120,46 @@ class Exporter:
     # ---- the thread ----------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        away = False
+        while not (self._stop.is_set() or a_broker_listens(self._settings.bootstrap_servers)):
+            self._say_away("nobody listens there")
+            self._stop.wait(RETRY_S)
         while not self._stop.is_set():
             try:
                 with _Clients(self._settings) as clients:
-                    self._ask(clients)
-                    if away:
-                        log.info("the topics at %s are followed again", self._settings.bootstrap_servers)
-                        away = False
                     self._follow(clients)
             except (KafkaError, OSError) as error:
-                if not away:
-                    log.warning("the topics at %s cannot be followed: %s", self._settings.bootstrap_servers, error)
-                away = True
+                self._say_away(error)
                 self._stop.wait(RETRY_S)
 
     def _follow(self, clients: "_Clients") -> None:
-        """Follow until stopped; raises when the broker does not answer."""
-        self._assign(clients.consumer)
-        asked_s = time.monotonic()
+        """Follow until stopped, with the same clients: they find a broker that comes back by themselves."""
+        ask_s = 0.0
         while not self._stop.is_set():
-            if not self._positions:  # poll would not wait
-                self._stop.wait(POLL_MS / 1000)
-            for at, records in clients.consumer.poll(POLL_MS).items():
-                for record in records:
-                    self._take(record)
-                self._positions[at] = clients.consumer.position(at)
-            if time.monotonic() >= asked_s + ASK_S:
-                self._ask(clients)
-                self._assign(clients.consumer)
-                asked_s = time.monotonic()
+            try:
+                if time.monotonic() >= ask_s:
+                    self._ask(clients)
+                    self._assign(clients.consumer)
+                    ask_s = time.monotonic() + ASK_S
+                    self._say_back()
+                if not self._positions:  # poll would not wait
+                    self._stop.wait(POLL_MS / 1000)
+                for at, records in clients.consumer.poll(POLL_MS).items():
+                    for record in records:
+                        self._take(record)
+                    self._positions[at] = records[-1].offset + 1
+            except (KafkaError, OSError) as error:
+                self._say_away(error)
+                self._stop.wait(RETRY_S)
+
+    def _say_away(self, why: object) -> None:
+        if not self._away:
+            log.warning("the topics at %s cannot be followed: %s", self._settings.bootstrap_servers, why)
+        self._away = True
+
+    def _say_back(self) -> None:
+        if self._away:
+            log.info("the topics at %s are followed again", self._settings.bootstrap_servers)
+        self._away = False
 
     def _assign(self, consumer: Any) -> None:
         """Read on where it was left, in partitions that were added from their beginning."""
@@ -195,8 +211,8 @@ class Exporter:
 def _committed(admin: Any, group: str) -> dict[TopicPartition, int]:
     try:
         found = admin.list_group_offsets(group)[group]
-    except (CoordinatorNotAvailableError, NotCoordinatorError):
-        return {}  # a young cluster is still making one
+    except (CoordinatorLoadInProgressError, CoordinatorNotAvailableError, NotCoordinatorError):
+        return {}  # a broker that has just come is still making one
     return {at: entry.offset for at, entry in found.items() if entry.offset >= 0}
 
 

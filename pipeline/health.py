@@ -8,14 +8,16 @@ import json
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 from kafka.errors import KafkaError
 from prometheus_client import CollectorRegistry
 
 from pipeline.errors import InputError
 from pipeline.options import Settings
-from pipeline.topics import admin_client, topic_names
+from pipeline.topics import a_broker_listens, admin_client, topic_names
 
 # Beam's imports and, the first time, the compilation of the kernels on a busy machine.
 START_S = 300.0
@@ -67,16 +69,22 @@ class Broker:
         return [f"topic {topic!r} does not exist" for topic in self._absent]
 
     def _run(self) -> None:
+        servers, needed = self._settings.bootstrap_servers, set(topic_names(self._settings).values())
         while not self._stop.is_set():
-            try:
-                with admin_client(self._settings.bootstrap_servers) as admin:
-                    while not self._stop.wait(ASK_S if self._answered_s else 0):
-                        present = set(admin.list_topics())
-                        self._absent = tuple(sorted(set(topic_names(self._settings).values()) - present))
-                        self._answered_s = time.monotonic()
-            except (KafkaError, InputError, OSError):
-                # Not an error here: `missing` says so when it has lasted.
-                self._stop.wait(ASK_S)
+            # That nobody answers is no error here: `missing` says so when it has lasted.
+            with suppress(InputError):
+                if a_broker_listens(servers):
+                    with admin_client(servers) as admin:
+                        self._ask(admin, needed)
+            self._stop.wait(ASK_S)
+
+    def _ask(self, admin: Any, needed: set[str]) -> None:
+        """Ask until stopped, with the same client: it finds a broker that comes back by itself."""
+        while not self._stop.is_set():
+            with suppress(KafkaError, OSError):
+                self._absent = tuple(sorted(needed - set(admin.list_topics())))
+                self._answered_s = time.monotonic()
+            self._stop.wait(ASK_S)
 
 
 class Health:

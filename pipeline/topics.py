@@ -1,7 +1,8 @@
 """The four topics: how they are made, and whether those of a cluster are as the job needs them."""
 
+import socket
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Literal
 
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
@@ -82,6 +83,19 @@ def admin_client(bootstrap_servers: str) -> Iterator[Any]:
         yield admin
     finally:
         admin.close()
+
+
+def a_broker_listens(bootstrap_servers: str, within_s: float = 1.0) -> bool:
+    """Tell whether one of the servers takes a connection.
+
+    For those who wait for a broker: each client of kafka-python that cannot connect leaves a thread and three open
+    files behind, so none is made before this says yes.
+    """
+    for server in bootstrap_servers.split(","):
+        host, port = server.rsplit(":", 1)
+        with suppress(OSError), socket.create_connection((host.strip("[]"), int(port)), within_s):
+            return True
+    return False
 
 
 def create_topics(

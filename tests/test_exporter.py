@@ -150,8 +150,9 @@ def test_what_is_on_the_topics_is_measured_through_a_restart_of_the_broker(
         assert measured.value("topic_duplicate_decisions_total") == 10
         assert measured.value("decision_latency_seconds_count") == 100
 
-        wait(lambda: measured.value("exporter_answer_timestamp_seconds") != answered_s)
+        audio = {"topic": settings.audio_topic, "partition": "0"}
         for each in (measured, fed):
+            wait(lambda each=each: each.value("consumer_lag_records", **audio) is not None)
             assert each.value("topic_dead_letters_total", reason="audio") == 2
             assert each.value("topic_dead_letters_total", reason="other") == 1
             ends = [each.value("topic_end_offset", topic=at.topic, partition=str(n)) or 0 for n in range(2)]
