@@ -1,11 +1,10 @@
 """The command `hushword`. Heavy imports (Beam, Numba, audio) wait until a command needs them."""
 
-import inspect
 import json
 import logging
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -15,7 +14,8 @@ from rich.console import Console
 
 from pipeline.demo.command import demo
 from pipeline.errors import FailedError, InputError
-from pipeline.options import ConfigError, Settings, load_settings
+from pipeline.flags import ConfigFile, with_settings
+from pipeline.options import ConfigError, load_settings
 from pipeline.record_command import RECORD_SETTINGS, record
 from pipeline.replay_command import read_speed, replay
 from pipeline.simulate.command import simulate
@@ -37,40 +37,11 @@ app.add_typer(topics_app, name="topics")
 
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file with settings.", metavar="FILE")]
 RecordingFolder = Annotated[Path, typer.Argument(help="Folder with manifest.jsonl and audio/.", metavar="RECORDING")]
 Speed = Annotated[str, typer.Option(help="Times real time (1, 20 ...), or 'full' for as fast as can be.")]
 ShuffleMs = Annotated[int, typer.Option(min=0, help="Hold each record back by up to so many ms of capture time.")]
 Seed = Annotated[int, typer.Option(help="Of the cuts between chunks and of the disorder.")]
 Partitions = Annotated[int, typer.Option(min=1, max=1000, help="Partitions of the audio topic.")]
-
-
-def with_settings(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command one flag per field of Settings (those named, or all); they arrive as keyword arguments.
-
-    A flag's default is None, "not given", so that the environment and the file can speak; its help is the field's.
-    """
-
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        signature = inspect.signature(command)
-        kept = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
-        flags = []
-        for name in names or Settings.model_fields:
-            field = Settings.model_fields[name]
-            # Only a switch needs its type; all other values are Settings' business to parse, and to refuse.
-            kind = bool if field.annotation is bool else str
-            default = "" if field.default_factory else f" [default: {field.default}]"
-            option = typer.Option(help=f"{field.description}{default}", metavar=None if kind is bool else "VALUE")
-            flags.append(
-                inspect.Parameter(
-                    name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
-                )
-            )
-        command.__signature__ = signature.replace(parameters=[*kept, *flags])  # type: ignore[attr-defined]
-        command.__annotations__ = {p.name: p.annotation for p in [*kept, *flags]} | {"return": None}
-        return command
-
-    return decorate
 
 
 @app.callback(invoke_without_command=True)
