@@ -177,6 +177,7 @@ def running_bench(bootstrap_servers: str, say: Say) -> Iterator[Bench]:
         "decisions_topic": f"{name}-decisions",
         "media_topic": f"{name}-media",
         "dead_letter_topic": f"{name}-audio.dlq",
+        "control_topic": f"{name}-control",
         "group_id": name,
         "start_at": "earliest",
         "metrics_port": free_port(),

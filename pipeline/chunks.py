@@ -20,8 +20,8 @@ MAX_SEQ = 100_000
 # Chunks follow each other without a hole; clocks and rounding leave less than this between them.
 HOLE_US = 50_000
 # Routes are made of these two, so they are kept to what a wake word and a BCP 47 tag look like.
-_WAKE_WORD = re.compile(r"[a-z0-9][a-z0-9 _-]{0,31}")
-_LOCALE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,3}")
+WAKE_WORD = re.compile(r"[a-z0-9][a-z0-9 _-]{0,31}")
+LOCALE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,3}")
 
 
 class BadRecordError(ValueError):
@@ -103,9 +103,9 @@ def read_record(value: bytes | None, appended_us: int, max_clock_skew_us: int) -
             raise BadRecordError("fields", f"{name} is missing")
         if len(text) > MAX_ID_LENGTH:
             raise BadRecordError("fields", f"{name} is longer than {MAX_ID_LENGTH} characters")
-    if not _WAKE_WORD.fullmatch(message.wake_word):
+    if not WAKE_WORD.fullmatch(message.wake_word):
         raise BadRecordError("fields", "wake_word is missing or not a lower-case word")
-    if not _LOCALE.fullmatch(message.locale):
+    if not LOCALE.fullmatch(message.locale):
         raise BadRecordError("fields", "locale is missing or not a BCP 47 tag")
     if message.seq > MAX_SEQ:
         raise BadRecordError("fields", f"seq is over {MAX_SEQ}")

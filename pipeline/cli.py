@@ -18,6 +18,7 @@ from pipeline.flags import ConfigFile, with_settings
 from pipeline.options import ConfigError, load_settings
 from pipeline.record_command import RECORD_SETTINGS, record
 from pipeline.replay_command import read_speed, replay
+from pipeline.shadow import app as shadow
 from pipeline.simulate.command import simulate
 
 EXIT_FAILED, EXIT_BAD_INPUT = 1, 2
@@ -34,6 +35,7 @@ config_app = typer.Typer(help="The settings and the cluster they point to.", no_
 topics_app = typer.Typer(help="The Kafka topics.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
 app.add_typer(topics_app, name="topics")
+app.add_typer(shadow, name="shadow")
 
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -98,7 +100,9 @@ def config_check(config: ConfigFile = None, **flags: Any) -> None:
 
 
 @topics_app.command("create")
-@with_settings("bootstrap_servers", "audio_topic", "decisions_topic", "media_topic", "dead_letter_topic")
+@with_settings(
+    "bootstrap_servers", "audio_topic", "decisions_topic", "media_topic", "dead_letter_topic", "control_topic"
+)
 def topics_create(
     config: ConfigFile = None,
     partitions: Partitions = 4,

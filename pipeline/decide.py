@@ -19,7 +19,8 @@ from matcher.catalogue import Average
 from matcher.evidence import shipped_calibration
 from matcher.route import Ignore, Outcome, Policy, Route
 from pipeline import metrics
-from pipeline.follow import MediaFollower
+from pipeline.control import Controls
+from pipeline.follow import media_follower
 from pipeline.messages.hushword_pb2 import MediaFingerprint
 from pipeline.messages.internal_pb2 import Batch, Verdicts
 from pipeline.options import Settings
@@ -69,15 +70,18 @@ class DecideRequests(beam.DoFn):
         self._calibration = shipped_calibration(GRADIENT.name)
         self._policy = policy_of(self._settings)
         self._working: dict[str, _Working] = {}
-        self._follower = MediaFollower(self._settings)
+        self._follower = media_follower(self._settings)
         metrics.CATALOGUE_READY.set(0)
         self._follower.start()
         metrics.CATALOGUE_READY.set(1)
         metrics.WINDOW_CAPACITY.set(self._settings.window_requests)
+        self._controls = Controls(self._settings)
+        self._controls.start()
 
     def teardown(self) -> None:
         """Stop following."""
         self._follower.stop()
+        self._controls.stop()
 
     def process(
         self,
@@ -113,8 +117,11 @@ class DecideRequests(beam.DoFn):
                 working.batches = 0
         metrics.ROUTES.count(name, outcome.counts)
         metrics.ROUTES.show(working.route)
+        shadow = self._settings.shadow or self._controls.in_shadow(name)
+        metrics.ORDERS_FOLLOWED.set(self._controls.is_current)
+        metrics.ROUTE_SHADOW.labels(metrics.ROUTES.label(name)).set(shadow)
         verdicts = Verdicts(dropped_averages=outcome.dropped_averages, progress=batch.progress)
-        verdicts.decisions.extend(self._decision(name, ignore) for ignore in outcome.ignores)
+        verdicts.decisions.extend(self._decision(name, ignore, shadow=shadow) for ignore in outcome.ignores)
         verdicts.averages.extend(
             average_to_message(average, name).SerializeToString() for average in outcome.averages.values()
         )
@@ -151,14 +158,14 @@ class DecideRequests(beam.DoFn):
                 batch.learned.append(average_to_message(average, route.name).SerializeToString())
         return bool(batch.learned or batch.withdrawn)
 
-    def _decision(self, name: str, ignore: Ignore) -> bytes:
+    def _decision(self, name: str, ignore: Ignore, *, shadow: bool) -> bytes:
         waited_ms = time.time() * 1000 - ignore.audio_appended_us / 1000
         message = decision(
             ignore,
             name,
             self._calibration.version,
             late=waited_ms > self._settings.deadline_ms,
-            shadow=self._settings.shadow,
+            shadow=shadow,
         )
         return message.SerializeToString()
 

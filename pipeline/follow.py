@@ -1,54 +1,73 @@
-"""Follows the media topic: every worker holds all discovered averages, and hears of new ones as they come."""
+"""Follows a compacted topic: every worker holds the newest of each key, and hears of changes as they come."""
 
 import logging
 import threading
-from typing import Any
+import time
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
 
 from google.protobuf.message import DecodeError
 from kafka import KafkaConsumer, TopicPartition
-from kafka.errors import KafkaError
+from kafka.errors import KafkaError, UnknownTopicOrPartitionError
 
 from matcher.bits import GRADIENT
 from matcher.catalogue import Average
 from pipeline.messages.hushword_pb2 import MediaFingerprint
 from pipeline.metrics import MEDIA_RECORDS_LEFT_OUT
 from pipeline.options import Settings
+from pipeline.topics import a_broker_listens
 from pipeline.wire import BadMediaError, average_from_message
 
 log = logging.getLogger(__name__)
 
 POLL_MS = 200
 READ_TO_END_S = 60.0
+RETRY_S = 1.0
+# How often one that need not insist asks whether the broker is still there, and how long it waits for the answer.
+ASK_S = 2.0
 
-News = tuple[str, Average | None]
+T = TypeVar("T")
 
 
-class MediaFollower:
-    """A thread with a consumer of the whole topic.
+class Follower(Generic[T]):
+    """A thread with a consumer of a whole topic.
 
-    News are kept in the order in which they came, the newest of each media id only.
+    News are kept in the order in which they came, the newest of each key only.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(
+        self, settings: Settings, topic: str, read: Callable[[Any], tuple[str, T | None] | None], *, insists: bool
+    ) -> None:
+        """Prepare; nothing is connected yet.
+
+        Args:
+            settings: name the broker.
+            topic: read from its beginning.
+            read: makes a record a key and what it says, None for what was withdrawn; None leaves the record alone.
+            insists: whether a topic that cannot be followed is an error for whoever asks; if not, it is tried again
+                for ever, and `is_current` is False meanwhile.
+
+        """
+        self._settings, self._topic, self._take, self._insists = settings, topic, read, insists
         self._lock = threading.Lock()
-        self._news: dict[str, tuple[int, Average | None]] = {}
+        self._news: dict[str, tuple[int, T | None]] = {}
         self._number = 0
         self._stop = threading.Event()
         self._at_end = threading.Event()
         self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._follow, name="media-follower", daemon=True)
+        self._thread = threading.Thread(target=self._follow, name=f"follower of {topic}", daemon=True)
 
-    def start(self) -> None:
-        """Start, and return when the topic has been read to its end.
+    def start(self, within_s: float = READ_TO_END_S) -> None:
+        """Start, and return when the topic has been read to its end, or when one that does not insist has waited.
 
         Raises:
-            TimeoutError: the end was not reached in a minute.
+            TimeoutError: the end was not reached in this time.
+            RuntimeError: the topic cannot be read.
 
         """
         self._thread.start()
-        if not self._at_end.wait(READ_TO_END_S):
-            raise TimeoutError(f"{self._settings.media_topic} was not read to its end within {READ_TO_END_S:.0f} s")
+        if not self._at_end.wait(within_s) and self._insists:
+            raise TimeoutError(f"{self._topic} was not read to its end within {within_s:.0f} s")
         self._raise_failure()
 
     def stop(self) -> None:
@@ -57,65 +76,97 @@ class MediaFollower:
         if self._thread.is_alive():
             self._thread.join(5)
 
-    def since(self, number: int) -> tuple[list[News], int]:
-        """Give what has come after news number `number`, None for a media id that was withdrawn, and the number now."""
+    @property
+    def is_current(self) -> bool:
+        """Whether the topic has been read to its end, and the broker was there a moment ago."""
+        return self._at_end.is_set()
+
+    def newest(self, key: str) -> T | None:
+        """Give what was said last of a key; None where nothing was, or it was withdrawn."""
+        with self._lock:
+            return self._news[key][1] if key in self._news else None
+
+    def since(self, number: int) -> tuple[list[tuple[str, T | None]], int]:
+        """Give what has come after news number `number`, None for a key that was withdrawn, and the number now."""
         self._raise_failure()
         if number == self._number:
             return [], number
         with self._lock:
-            news = sorted((at, media_id) for media_id, (at, _) in self._news.items() if at > number)
-            return [(media_id, self._news[media_id][1]) for _, media_id in news], self._number
+            news = sorted((at, key) for key, (at, _) in self._news.items() if at > number)
+            return [(key, self._news[key][1]) for _, key in news], self._number
 
     def _raise_failure(self) -> None:
         if self._failure is not None:
-            raise RuntimeError("the media topic cannot be followed any more") from self._failure
+            raise RuntimeError(f"{self._topic} cannot be followed any more") from self._failure
 
     def _follow(self) -> None:
-        try:
-            self._read()
-        except (KafkaError, OSError, ValueError) as error:
-            self._failure = error
-        finally:
-            self._at_end.set()
+        while not self._stop.is_set():
+            try:
+                self._read()
+            except (KafkaError, OSError, ValueError) as error:
+                if self._insists:
+                    self._failure = error
+                    self._at_end.set()
+                    return
+                self._at_end.clear()
+                log.warning("%s cannot be followed, trying again: %s", self._topic, error)
+                self._stop.wait(RETRY_S)
+                while not self._stop.is_set() and not a_broker_listens(self._settings.bootstrap_servers):
+                    self._stop.wait(RETRY_S)
 
     def _read(self) -> None:
-        topic = self._settings.media_topic
         consumer = KafkaConsumer(
             bootstrap_servers=self._settings.bootstrap_servers.split(","),
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             fetch_max_wait_ms=POLL_MS,
+            allow_auto_create_topics=False,
         )
         try:
-            partitions = [TopicPartition(topic, p) for p in sorted(consumer.partitions_for_topic(topic))]
+            partitions = [TopicPartition(self._topic, p) for p in sorted(consumer.partitions_for_topic(self._topic))]
+            if not partitions:
+                raise UnknownTopicOrPartitionError(f"there is no topic {self._topic!r}")
             consumer.assign(partitions)
             consumer.seek_to_beginning(*partitions)
             ends = consumer.end_offsets(partitions)
+            asked_s = time.monotonic()
             while not self._stop.is_set():
                 for records in consumer.poll(POLL_MS).values():
                     for record in records:
-                        self._take(record)
+                        self._hear(record)
                 if not self._at_end.is_set() and all(consumer.position(p) >= ends[p] for p in partitions):
                     self._at_end.set()
+                if not self._insists and time.monotonic() > asked_s + ASK_S:
+                    # A poll says nothing of a broker that is gone; this raises.
+                    consumer.end_offsets(partitions, timeout_ms=round(ASK_S * 1000))
+                    asked_s = time.monotonic()
         finally:
             consumer.close()
 
-    def _take(self, record: Any) -> None:
-        media_id = (record.key or b"").decode(errors="replace")
-        average = None
-        if record.value:
-            try:
-                message = MediaFingerprint.FromString(record.value)
-                if message.kind != MediaFingerprint.DISCOVERED or message.bits != GRADIENT.name:
-                    MEDIA_RECORDS_LEFT_OUT.labels("other_kind").inc()
-                    return
-                average = average_from_message(message)
-            except (DecodeError, BadMediaError) as error:
-                MEDIA_RECORDS_LEFT_OUT.labels("malformed").inc()
-                log.warning(
-                    "%s-%d offset %d is no fingerprint: %s", record.topic, record.partition, record.offset, error
-                )
-                return
-        with self._lock:
-            self._number += 1
-            self._news[media_id] = self._number, average
+    def _hear(self, record: Any) -> None:
+        said = self._take(record)
+        if said is not None:
+            with self._lock:
+                self._number += 1
+                self._news[said[0]] = self._number, said[1]
+
+
+def media_follower(settings: Settings) -> Follower[Average]:
+    """Follow the media topic: without it nothing is decided."""
+    return Follower(settings, settings.media_topic, _read_media, insists=True)
+
+
+def _read_media(record: Any) -> tuple[str, Average | None] | None:
+    media_id = (record.key or b"").decode(errors="replace")
+    if not record.value:
+        return media_id, None
+    try:
+        message = MediaFingerprint.FromString(record.value)
+        if message.kind != MediaFingerprint.DISCOVERED or message.bits != GRADIENT.name:
+            MEDIA_RECORDS_LEFT_OUT.labels("other_kind").inc()
+            return None
+        return media_id, average_from_message(message)
+    except (DecodeError, BadMediaError) as error:
+        MEDIA_RECORDS_LEFT_OUT.labels("malformed").inc()
+        log.warning("%s-%d offset %d is no fingerprint: %s", record.topic, record.partition, record.offset, error)
+        return None

@@ -73,6 +73,12 @@ CATALOGUE_READY = _gauge("hushword_catalogue_ready", "1 once the media topic has
 MEDIA_RECORDS_LEFT_OUT = Counter(
     "hushword_media_records_left_out", "Records of the media topic that are no averages for this version.", ["reason"]
 )
+ORDERS = Counter("hushword_orders", "Orders of operators read from the control topic.")
+ORDERS_LEFT_OUT = Counter(
+    "hushword_orders_left_out", "Records of the control topic that are no orders for this version.", ["reason"]
+)
+ORDERS_FOLLOWED = _gauge("hushword_orders_followed", "1 while the control topic is followed; 0: everything in shadow.")
+ROUTE_SHADOW = _gauge("hushword_route_shadow", "1 while the route decides for the record only.", ("route",))
 DECISIONS = Counter("hushword_decisions", "Decisions that the broker has.", ["reason", "late", "shadow"])
 ASKED_AGAIN = Counter(
     "hushword_asked_again", "Households that asked again within ten seconds of an IGNORE: a proxy for false ignores."
@@ -82,6 +88,8 @@ COMMITS_REFUSED = Counter("hushword_commits_refused", "Commits of offsets that t
 # An alert on a rate needs the zero before the first one.
 for _stage in STAGES:
     DEAD_LETTERS.labels(_stage)
+for _reason in ("other_kind", "malformed"):
+    ORDERS_LEFT_OUT.labels(_reason)
 for _labels in DECISION_LABELS:
     DECISIONS.labels(*_labels)
 

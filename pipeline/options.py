@@ -40,6 +40,9 @@ class Settings(BaseSettings):
         default_factory=lambda fields: f"{fields['audio_topic']}.dlq",
         description="Topic for records that cannot be read; by default the audio topic's name and '.dlq'.",
     )
+    control_topic: TopicName = Field(
+        "hushword-control", description="Compacted topic of what operators order: shadow, blocked media, erasures."
+    )
     group_id: str = Field(
         "hushword", min_length=1, max_length=249, description="Consumer group whose committed offsets are the progress."
     )
@@ -108,10 +111,13 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
-        topics = [self.audio_topic, self.decisions_topic, self.media_topic, self.dead_letter_topic]
+        topics = [
+            self.audio_topic, self.decisions_topic, self.media_topic, self.dead_letter_topic, self.control_topic
+        ]  # fmt: skip
         if len(set(topics)) < len(topics):
             raise ValueError(
-                "audio_topic, decisions_topic, media_topic and dead_letter_topic must be four different topics"
+                "audio_topic, decisions_topic, media_topic, dead_letter_topic and control_topic must be five different"
+                " topics"
             )
         if self.request_timeout_s * 1000 <= self.reorder_ms:
             raise ValueError(

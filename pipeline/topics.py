@@ -1,4 +1,4 @@
-"""The four topics: how they are made, and whether those of a cluster are as the job needs them."""
+"""The five topics: how they are made, and whether those of a cluster are as the job needs them."""
 
 import socket
 from collections.abc import Iterator, Sequence
@@ -10,8 +10,10 @@ from kafka.errors import KafkaError
 
 from pipeline.options import ConfigError, Settings
 
-Role = Literal["audio", "decisions", "media", "dead_letter"]
-ROLES: tuple[Role, ...] = ("audio", "decisions", "media", "dead_letter")
+Role = Literal["audio", "decisions", "media", "dead_letter", "control"]
+ROLES: tuple[Role, ...] = ("audio", "decisions", "media", "dead_letter", "control")
+# Small, and read whole by every worker.
+_COMPACTED: tuple[Role, ...] = ("media", "control")
 
 AUDIO_RETENTION_MS = 6 * 3600 * 1000  # privacy: somebody's voice is kept for hours
 DECISIONS_RETENTION_MS = 7 * 86_400 * 1000
@@ -40,6 +42,9 @@ _CONFIGS: dict[Role, dict[str, str]] = {
         "segment.ms": str(AUDIO_RETENTION_MS // 6),
         "max.message.bytes": str(1024 * 1024),  # the largest record of the audio topic and headers about it
     },
+    "control": {
+        "cleanup.policy": "compact",
+    },
 }
 
 # What the job cannot do without; the rest is the operator's choice.
@@ -47,6 +52,7 @@ _REQUIRED: dict[Role, tuple[str, str, str]] = {
     "audio": ("message.timestamp.type", "LogAppendTime", "append times measure latency and drive retention"),
     "decisions": ("message.timestamp.type", "LogAppendTime", "append times measure latency"),
     "media": ("cleanup.policy", "compact", "media must outlive any retention"),
+    "control": ("cleanup.policy", "compact", "orders must outlive any retention"),
 }
 
 
@@ -57,6 +63,7 @@ def topic_names(settings: Settings) -> dict[Role, str]:
         "decisions": settings.decisions_topic,
         "media": settings.media_topic,
         "dead_letter": settings.dead_letter_topic,
+        "control": settings.control_topic,
     }
 
 
@@ -110,7 +117,7 @@ def create_topics(
     Args:
         bootstrap_servers: host:port, comma separated.
         settings: names the topics.
-        partitions: of the audio, decisions and dead-letter topics; the media topic, small and read whole, has one.
+        partitions: of the audio, decisions and dead-letter topics; the compacted ones, small and read whole, have one.
         replication_factor: -1 leaves it to the broker's default.
         roles: which of the topics.
 
@@ -127,7 +134,7 @@ def create_topics(
             present = set(admin.list_topics())
             wanted = {
                 names[role]: {
-                    "num_partitions": 1 if role == "media" else partitions,
+                    "num_partitions": 1 if role in _COMPACTED else partitions,
                     "replication_factor": replication_factor,
                     "configs": _CONFIGS[role],
                 }
@@ -142,7 +149,7 @@ def create_topics(
 
 
 def delete_topics(bootstrap_servers: str, settings: Settings) -> None:
-    """Delete the four topics and all that is in them.
+    """Delete the five topics and all that is in them.
 
     Raises:
         ConfigError: no broker answered, or it refused.

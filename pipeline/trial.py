@@ -180,6 +180,7 @@ def trial_settings(settings: Settings, bootstrap_servers: str) -> Settings:
         "decisions_topic": f"{name}-decisions",
         "media_topic": f"{name}-media",
         "dead_letter_topic": f"{name}-audio.dlq",
+        "control_topic": f"{name}-control",
         "group_id": name,
         "start_at": "earliest",
     }

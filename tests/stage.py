@@ -32,6 +32,7 @@ class Stage:
             "audio_topic": f"{name}-audio",
             "decisions_topic": f"{name}-decisions",
             "media_topic": f"{name}-media",
+            "control_topic": f"{name}-control",
             "group_id": name,
             "start_at": "earliest",
         }

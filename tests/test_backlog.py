@@ -25,6 +25,7 @@ def test_a_backlog_of_four_partitions_is_read_to_its_end(kafka: str) -> None:
         audio_topic=name,
         decisions_topic=f"{name}-decisions",
         media_topic=f"{name}-media",
+        control_topic=f"{name}-control",
         group_id=name,
         start_at="earliest",
     )

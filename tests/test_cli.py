@@ -99,7 +99,7 @@ def test_a_missing_broker_is_a_bad_setting(capsys: pytest.CaptureFixture[str]) -
 def test_topics_are_checked_and_created(capsys: pytest.CaptureFixture[str], kafka: str) -> None:
     """A missing topic is named with the command that makes it; then the check passes."""
     flags = ["--bootstrap-servers", kafka]
-    for role in ("audio", "decisions", "media"):
+    for role in ("control", "audio", "decisions", "media"):
         flags += [f"--{role}-topic", f"test-cli-{role}"]
     code, _, err = _run(capsys, "run", *flags)
     assert code == 2
@@ -107,9 +107,9 @@ def test_topics_are_checked_and_created(capsys: pytest.CaptureFixture[str], kafk
     assert "hushword topics create" in err
     code, out, _ = _run(capsys, "topics", "create", *flags)
     assert code == 0
-    assert out.count("created") == 4
+    assert out.count("created") == 5
     code, out, _ = _run(capsys, "topics", "create", *flags)
-    assert out.count("exists") == 4
+    assert out.count("exists") == 5
     code, out, _ = _run(capsys, "config", "check", *flags)
     assert code == 0
     code, _, err = _run(

@@ -48,6 +48,19 @@ class Told:
         pass
 
 
+class Ordered(Told):
+    """Stands where the control topic stands."""
+
+    is_current = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shadow = False
+
+    def in_shadow(self, _route: str) -> bool:
+        return self.shadow
+
+
 @dataclasses.dataclass
 class Value:
     """One cell of Beam's state."""
@@ -85,6 +98,7 @@ class Step:
 
     def __init__(self, told: Told | None = None, settings: Settings = SETTINGS) -> None:
         self.told, self._settings = told or Told(), settings
+        self.ordered = Ordered()
         self.state = {
             name: Bag() if isinstance(spec, BagStateSpec) else Value()
             for name, spec in {
@@ -110,6 +124,7 @@ class Step:
         self._do_fn._policy = decide.policy_of(self._settings)
         self._do_fn._working = {}
         self._do_fn._follower = self.told  # type: ignore[assignment]
+        self._do_fn._controls = self.ordered  # type: ignore[assignment]
 
     def hear(self, heard: Batch, route: str = ROUTE) -> Verdicts:
         """One bundle that succeeds."""
@@ -413,6 +428,7 @@ def test_in_a_runner_with_a_catalogue_on_a_real_topic(kafka: str, monkeypatch: p
         audio_topic="decide-audio",
         decisions_topic="decide-decisions",
         media_topic="decide-media",
+        control_topic="decide-control",
         window_s=6.0,
     )
     create_topics(kafka, settings, 1)

@@ -54,7 +54,7 @@ def test_every_setting_has_a_description_and_numbers_have_bounds() -> None:
         ({"bootstrap_servers": "localhost"}, "'localhost' is not host:port"),
         ({"bootstrap_servers": "a:1,b:99999"}, "'b:99999' is not host:port"),
         ({"audio_topic": "a topic"}, "audio_topic"),
-        ({"audio_topic": "media-fingerprints"}, "four different topics"),
+        ({"audio_topic": "media-fingerprints"}, "five different topics"),
         ({"window_s": 1, "reorder_ms": 2000}, "window_s (1) must be longer than reorder_ms (2000)"),
     ],
 )

@@ -139,3 +139,23 @@ class Decision(_message.Message):
     late: bool
     shadow: bool
     def __init__(self, decision_id: _Optional[str] = ..., request_id: _Optional[str] = ..., household_id: _Optional[str] = ..., device_id: _Optional[str] = ..., wake_word: _Optional[str] = ..., locale: _Optional[str] = ..., verdict: _Optional[_Union[Decision.Verdict, str]] = ..., reason: _Optional[_Union[Decision.Reason, str]] = ..., media_id: _Optional[str] = ..., households: _Optional[int] = ..., bit_error_rate: _Optional[float] = ..., bits_compared: _Optional[int] = ..., alignment_ms: _Optional[int] = ..., score: _Optional[float] = ..., audio_used_ms: _Optional[int] = ..., decided_at_us: _Optional[int] = ..., audio_appended_us: _Optional[int] = ..., catalogue_version: _Optional[int] = ..., calibration: _Optional[str] = ..., late: bool = ..., shadow: bool = ...) -> None: ...
+
+class Control(_message.Message):
+    __slots__ = ("by", "reason", "ordered_at_us", "shadow")
+    class Shadow(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        SHADOW_UNSPECIFIED: _ClassVar[Control.Shadow]
+        ON: _ClassVar[Control.Shadow]
+        OFF: _ClassVar[Control.Shadow]
+    SHADOW_UNSPECIFIED: Control.Shadow
+    ON: Control.Shadow
+    OFF: Control.Shadow
+    BY_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    ORDERED_AT_US_FIELD_NUMBER: _ClassVar[int]
+    SHADOW_FIELD_NUMBER: _ClassVar[int]
+    by: str
+    reason: str
+    ordered_at_us: int
+    shadow: Control.Shadow
+    def __init__(self, by: _Optional[str] = ..., reason: _Optional[str] = ..., ordered_at_us: _Optional[int] = ..., shadow: _Optional[_Union[Control.Shadow, str]] = ...) -> None: ...
