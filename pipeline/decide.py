@@ -186,6 +186,9 @@ def _is_news(route: Route, average: Average) -> bool:
 def _hear(route: Route, batch: Batch) -> Outcome:
     for media_id in batch.withdrawn:
         route.forget(media_id)
+    pushed_out: list[str] = []
     for learned in batch.learned:
-        route.learn(average_from_message(MediaFingerprint.FromString(learned)))
-    return route.hear([growth_from_message(growth) for growth in batch.growths], batch.low_mark_us)
+        pushed_out += route.learn(average_from_message(MediaFingerprint.FromString(learned))).dropped_averages
+    outcome = route.hear([growth_from_message(growth) for growth in batch.growths], batch.low_mark_us)
+    outcome.dropped_averages[:0] = pushed_out
+    return outcome

@@ -356,6 +356,16 @@ def test_ones_own_averages_come_back_from_the_topic_and_change_nothing() -> None
     assert said(found) == expected
 
 
+def test_an_average_that_a_learned_one_pushes_out_is_withdrawn_from_the_topic() -> None:
+    """The catalogue is full: the one whose validity ends first leaves, here and on the topic."""
+    step = Step(settings=Settings(window_s=6.0, catalogue_entries=1))
+    old = average_of("old", "computer/en-US/5", START_US - 2 * SECOND_US)
+    step.told.tell("d-old", old)
+    assert not step.hear(batch([], START_US)).dropped_averages
+    step.told.tell("d-new", average_of("new", "computer/en-US/5", START_US - SECOND_US))
+    assert list(step.hear(batch([], START_US + 1)).dropped_averages) == ["d-old"]
+
+
 def decide_average(message: MediaFingerprint) -> Average:
     from pipeline.wire import average_from_message
 
