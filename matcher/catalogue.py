@@ -24,6 +24,7 @@ class Average:
         valid_from_us: event time from which it decides.
         valid_until_us: event time up to which it decides.
         origin: the route's shard that discovered it.
+        last_heard_us: event time at which its last household joined; 0 where that is not known.
 
     """
 
@@ -35,6 +36,7 @@ class Average:
     valid_from_us: int
     valid_until_us: int
     origin: str
+    last_heard_us: int = 0
 
 
 @dataclass

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from matcher.bits import audio_ms
-from matcher.catalogue import Average, Catalogue
+from matcher.catalogue import NEVER_US, Average, Catalogue
 from matcher.event import Event, Triple, best_triple
-from matcher.evidence import MIN_WORDS, Calibration, Comparison, Evidence, compare
+from matcher.evidence import MIN_WORDS, Calibration, Comparison, Evidence, OwnNull, compare
 from matcher.fingerprint import MAX_WORDS
 from matcher.grid import HOP_MS
 from matcher.window import Request, Window
@@ -36,6 +36,8 @@ ROUNDING = 1e-9
 FIRST_LOOK_MS = 960
 LOOK_MS = 80
 FULL_MS = audio_ms(MAX_WORDS)
+# What is blocked is recognised sooner than what is ignored: to take it for blocked by mistake means accept.
+BLOCK_BUDGET = 1e-3
 
 
 class Reason(Enum):
@@ -141,6 +143,7 @@ class Route:
         self.calibration = calibration
         self.window = Window(calibration, policy.window_requests)
         self.catalogue = Catalogue(calibration, policy.catalogue_entries)
+        self.blocked = Catalogue(calibration, policy.catalogue_entries)
         self.events: dict[str, Event] = {}
         self.now_us = -(2**62)  # event time: the latest end of a growth, or the latest low mark
         self._appended_us = 0  # when the chunk was appended that is being heard
@@ -165,6 +168,8 @@ class Route:
             known is not None and known.households >= average.households + (not own)
         ):
             return outcome
+        if self._is_blocked(average.media_id, average.words, outcome):
+            return outcome
         if not own:
             average = replace(
                 average,
@@ -177,6 +182,28 @@ class Route:
         """Withdraw an average; tells whether there was one."""
         self.events.pop(media_id, None)
         return self.catalogue.remove(media_id)
+
+    def block(self, average: Average) -> Outcome:
+        """Withdraw an average for good: neither it nor anything that sounds like it decides, or is found again."""
+        outcome = Outcome()
+        known = self.catalogue.averages.get(average.media_id)
+        if known is not None and known.households > average.households:
+            average = known
+        left = self.blocked.put(replace(average, valid_from_us=-NEVER_US, valid_until_us=NEVER_US))
+        outcome.counts["blocked_overflow"] += len(left)
+        for media_id, similar in list(self.catalogue.averages.items()):
+            if media_id in self.blocked.averages or self._sounds_blocked(
+                similar.words, self.catalogue.shift(media_id), outcome
+            ):
+                self._withdraw(media_id, outcome)
+        for media_id, event in list(self.events.items()):
+            if self._is_blocked(media_id, event.average(self.calibration)[0], outcome):
+                self._withdraw(media_id, outcome)
+        return outcome
+
+    def unblock(self, media_id: str) -> bool:
+        """Let what was blocked be found again; tells whether it was."""
+        return self.blocked.remove(media_id)
 
     # ---- hearing -------------------------------------------------------------------------------------------------
 
@@ -218,7 +245,7 @@ class Route:
         for event in list(self.events.values()):
             if event.last_joined_us < now_us - self.policy.window_us:
                 self._rebuild(event, event.rebuilt_us, outcome, closing=True)
-                del self.events[event.media_id]
+                self.events.pop(event.media_id, None)
         outcome.dropped_averages += self.catalogue.expire(now_us)
 
     # ---- looking -------------------------------------------------------------------------------------------------
@@ -229,6 +256,8 @@ class Route:
         if request.ignored:
             if request.event in self.events:
                 self._refresh(self.events[request.event], at_us, outcome)
+            return
+        if self._request_is_blocked(request, outcome):
             return
         words = self.window.fingerprint(request)
         match, tried = self.catalogue.best(words, float(self.window.shifts[request.row]), at_us)
@@ -353,11 +382,15 @@ class Route:
         if event is None:
             names = "\n".join(sorted(member.request_id for member in members))
             media_id = "d-" + hashlib.blake2b(f"{self.name}\n{names}".encode(), digest_size=8).hexdigest()
-            event = self.events[media_id] = Event(media_id, at_us)
-            outcome.counts["events"] += 1
+            event = Event(media_id, at_us)
         for member, alignment in zip(members, alignments, strict=True):
             if member.event not in self.events:  # whom the catalogue ignored is one of the three all the same
                 self._enter(event, member, alignment + reference, at_us)
+        if event.media_id not in self.events:
+            if self.blocked.averages and self._is_blocked(event.media_id, event.average(self.calibration)[0], outcome):
+                return
+            self.events[event.media_id] = event
+            outcome.counts["events"] += 1
         for member, alignment in zip(members, alignments, strict=True):
             if not member.ignored:
                 evidence = replace(edge, alignment=alignment, score=triple.score)
@@ -382,11 +415,15 @@ class Route:
     def _rebuild(self, event: Event, at_us: int, outcome: Outcome, *, closing: bool = False) -> None:
         words, votes = event.average(self.calibration)
         event.rebuilt_us = at_us
+        if self._is_blocked(event.media_id, words, outcome):
+            self._withdraw(event.media_id, outcome)
+            return
         if len(words) < MIN_WORDS:
             return
         average = Average(
             event.media_id, words, votes, len(event.households), event.discovered_us, event.discovered_us,
             event.last_joined_us + self.policy.catalogue_ttl_us, self.name,
+            event.last_joined_us,
         )  # fmt: skip
         known = self.catalogue.averages.get(event.media_id)
         if known is not None and known.households > average.households:
@@ -404,10 +441,14 @@ class Route:
             rows = self.window.undecided_rows()
             found = self._compare(average.words, self.catalogue.shift(event.media_id), rows, outcome)
             passed = np.flatnonzero(found.scores >= self._template_threshold(len(self.catalogue.averages)))
-            joining = zip(self.window.of_rows(rows[passed]), passed, strict=True)
+            joining = [
+                (request, position)
+                for request, position in zip(self.window.of_rows(rows[passed]), passed, strict=True)
+                if not self._request_is_blocked(request, outcome)
+            ]
             for request, position in sorted(joining, key=lambda pair: pair[0].request_id):
                 self._join(event, request, found.at(int(position)), at_us, outcome)
-            if not len(passed):
+            if not joining:
                 return
             self._rebuild(event, at_us, outcome)
 
@@ -420,6 +461,36 @@ class Route:
         """Let a request vote in an event, whose word k is the request's word k + alignment."""
         request.event, request.alignment = event.media_id, alignment
         event.join(request.request_id, request.household, alignment, self.window.fingerprint(request), at_us)
+
+    # ---- what is blocked -----------------------------------------------------------------------------------------
+
+    def _request_is_blocked(self, request: Request, outcome: Outcome) -> bool:
+        """Tell whether a request sounds like something that is blocked: then it is accepted."""
+        shift = float(self.window.shifts[request.row])
+        return self._sounds_blocked(self.window.fingerprint(request), shift, outcome)
+
+    def _is_blocked(self, media_id: str, words: npt.NDArray[np.uint32], outcome: Outcome) -> bool:
+        """Tell whether an average, or what an event has of one, is blocked by its name or by its sound."""
+        if not self.blocked.averages:
+            return False
+        return media_id in self.blocked.averages or self._sounds_blocked(
+            words, OwnNull(self.calibration).shift(words), outcome
+        )
+
+    def _sounds_blocked(self, words: npt.NDArray[np.uint32], shift: float, outcome: Outcome) -> bool:
+        if not self.blocked.averages:
+            return False
+        match, tried = self.blocked.best(words, shift, self.now_us)
+        outcome.counts["catalogue_comparisons"] += tried
+        found = match is not None and match[1].score >= self.calibration.template.threshold(BLOCK_BUDGET, tried)
+        outcome.counts["blocked"] += found
+        return found
+
+    def _withdraw(self, media_id: str, outcome: Outcome) -> None:
+        """Forget an average and its event, here and wherever it was told."""
+        outcome.averages.pop(media_id, None)
+        if self.forget(media_id):
+            outcome.dropped_averages.append(media_id)
 
     def _template_threshold(self, averages: int) -> float:
         return self.calibration.template.threshold(self._budget, averages)

@@ -268,6 +268,101 @@ def test_a_withdrawn_average_decides_no_more() -> None:
     assert ignores(one_by_one(subject, in_order(*airing("ad", "r", 30 * S)))) == []
 
 
+# ---- what is blocked -------------------------------------------------------------------------------------------------
+
+
+def average_after(subject: Route, heard: Sequence[Growth]) -> Average:
+    """The one average that a route has after it heard something."""
+    outcomes = one_by_one(subject, heard)
+    assert ignores(outcomes)
+    (average,) = subject.catalogue.averages.values()
+    return average
+
+
+@pytest.mark.parametrize(("homes", "error_rate"), [("r", 0.2), ("rstuv", 0.2), ("rstuvwxyz", 0.36)])
+def test_what_is_blocked_decides_no_more_and_is_not_found_again(homes: str, error_rate: float) -> None:
+    """One home or many, near or noisy, minutes later; another medium meanwhile is found as ever."""
+    subject = route()
+    average = average_after(subject, in_order(*airing("ad", "abc")))
+    assert subject.block(average).dropped_averages == [average.media_id]
+    again = airing("ad", homes, 40 * S, error_rate=error_rate)
+    outcomes = one_by_one(subject, in_order(*again, *airing("song", "klm", 40 * S)))
+    assert sorted(ignore.household for ignore in ignores(outcomes)) == ["k", "l", "m"]
+    assert len({name for outcome in outcomes for name in outcome.averages}) == 1
+    assert sum(outcome.counts["blocked"] for outcome in outcomes) > 0
+
+
+def test_what_is_blocked_while_it_airs_is_not_found_again_under_another_name() -> None:
+    subject = route()
+    average = average_after(subject, in_order(*airing("ad", "abc")))
+    assert subject.events
+    subject.block(average)
+    assert subject.events == {}
+    outcomes = one_by_one(subject, in_order(*airing("ad", "defghi", 3 * S)))
+    outcomes.append(subject.hear([], 60 * S))
+    assert ignores(outcomes) == []
+    assert not any(outcome.averages for outcome in outcomes)
+    assert subject.events == {}
+    assert subject.catalogue.averages == {}
+
+
+def test_without_a_block_the_same_would_be_found_again() -> None:
+    """What `forget` alone does: the name goes, the sound does not."""
+    subject = route()
+    average = average_after(subject, in_order(*airing("ad", "abc")))
+    subject.forget(average.media_id)
+    assert len(ignores(one_by_one(subject, in_order(*airing("ad", "defghi", 3 * S))))) >= 6
+
+
+def test_an_event_that_turns_out_to_be_blocked_as_it_grows_ends() -> None:
+    """Too short for the blocked one to be known in it at first: what comes later is accepted."""
+    subject = route()
+    average = average_after(route(), in_order(*airing("ad", "abc")))
+    first = [growth for growth in in_order(*airing("ad", "def", 0)) if growth.end_us <= 1_200_000]
+    rest = [growth for growth in in_order(*airing("ad", "def", 0)) if growth.end_us > 1_200_000]
+    assert ignores(one_by_one(subject, first))
+    subject.blocked.put(dataclasses.replace(average, valid_from_us=LONG_AGO, valid_until_us=2**61))
+    outcomes = one_by_one(subject, rest)
+    assert subject.events == {}
+    assert subject.catalogue.averages == {}
+    assert len({name for outcome in outcomes for name in outcome.dropped_averages}) == 1
+
+
+def test_averages_of_the_same_sound_under_other_names_go_too_and_do_not_come_back() -> None:
+    subject = route()
+    average = average_after(subject, in_order(*airing("ad", "abc")))
+    twin = dataclasses.replace(average, media_id="d-twin", origin="w/l/7", valid_from_us=0)
+    other = dataclasses.replace(twin, media_id="d-other", words=random_words("other")[: len(twin.words)])
+    for known in (twin, other):
+        subject.learn(known)
+    assert sorted(subject.block(average).dropped_averages) == sorted([average.media_id, "d-twin"])
+    assert list(subject.catalogue.averages) == ["d-other"]
+    for again in (average, twin):
+        outcome = subject.learn(dataclasses.replace(again, households=50))
+        assert outcome.counts["blocked"] + (again.media_id == average.media_id) == 1
+    assert list(subject.catalogue.averages) == ["d-other"]
+
+
+def test_what_is_unblocked_can_be_found_again() -> None:
+    subject = route()
+    average = average_after(subject, in_order(*airing("ad", "abc")))
+    subject.block(average)
+    assert subject.unblock(average.media_id)
+    assert not subject.unblock(average.media_id)
+    assert len(ignores(one_by_one(subject, in_order(*airing("ad", "def", 40 * S))))) == 3
+
+
+def test_what_is_blocked_is_bounded_and_says_when_it_is_full() -> None:
+    subject = route(Policy(catalogue_entries=2))
+    average = average_after(route(), in_order(*airing("ad", "abc")))
+    outcomes = [
+        subject.block(dataclasses.replace(average, media_id=f"d-{i}", words=random_words(i)[: len(average.words)]))
+        for i in range(3)
+    ]
+    assert len(subject.blocked.averages) == 2
+    assert [outcome.counts["blocked_overflow"] for outcome in outcomes] == [0, 0, 1]
+
+
 # ---- gaps, repeats, strays -------------------------------------------------------------------------------------------
 
 
