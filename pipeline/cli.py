@@ -15,6 +15,7 @@ from rich.console import Console
 from pipeline.demo.command import demo
 from pipeline.errors import FailedError, InputError
 from pipeline.flags import ConfigFile, with_settings
+from pipeline.media import app as media
 from pipeline.options import ConfigError, load_settings
 from pipeline.record_command import RECORD_SETTINGS, record
 from pipeline.replay_command import read_speed, replay
@@ -36,6 +37,7 @@ topics_app = typer.Typer(help="The Kafka topics.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
 app.add_typer(topics_app, name="topics")
 app.add_typer(shadow, name="shadow")
+app.add_typer(media, name="media")
 
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 

@@ -10,6 +10,7 @@ from google.protobuf.message import DecodeError
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
+from matcher.bits import GRADIENT
 from pipeline import metrics
 from pipeline.chunks import LOCALE, WAKE_WORD
 from pipeline.errors import FailedError, InputError
@@ -17,10 +18,11 @@ from pipeline.follow import Follower
 from pipeline.messages.hushword_pb2 import Control
 from pipeline.options import Settings
 from pipeline.reading import records
+from pipeline.wire import BadMediaError, average_from_message
 
 log = logging.getLogger(__name__)
 
-SHADOW = "shadow"
+SHADOW, BLOCK = "shadow", "block"
 # A worker that cannot read the topic does not wait for it any longer, but works in shadow.
 READ_WITHIN_S = 15.0
 _DELIVERY_S = 10
@@ -83,7 +85,12 @@ def _read(record: Any) -> tuple[str, Control | None] | None:
         return key, None
     try:
         order = Control.FromString(record.value)
-    except DecodeError as error:
+        if key.startswith(f"{BLOCK}/"):
+            if order.block.bits != GRADIENT.name:
+                metrics.ORDERS_LEFT_OUT.labels("other_kind").inc()
+                return None
+            average_from_message(order.block)
+    except (DecodeError, BadMediaError) as error:
         metrics.ORDERS_LEFT_OUT.labels("malformed").inc()
         log.warning("%s-%d offset %d is no order: %s", record.topic, record.partition, record.offset, error)
         # Whatever it was to say about shadow: nobody is ignored until it is said again.
@@ -116,24 +123,36 @@ def give(settings: Settings, orders: dict[str, Control | None]) -> None:
         FailedError: it did not take them.
 
     """
+    for order in orders.values():
+        if order is not None:
+            order.by = order.by or _name()
+            order.ordered_at_us = order.ordered_at_us or round(time.time() * 1e6)
+    publish(
+        settings,
+        settings.control_topic,
+        {key: None if order is None else order.SerializeToString() for key, order in orders.items()},
+    )
+
+
+def publish(settings: Settings, topic: str, values: dict[str, bytes | None]) -> None:
+    """Write records by key to a topic, and return when the broker has them.
+
+    Raises:
+        FailedError: it did not take them.
+
+    """
     try:
         producer = KafkaProducer(
             bootstrap_servers=settings.bootstrap_servers.split(","), acks="all", bootstrap_timeout_ms=5000
         )
         try:
-            sent = []
-            for key, order in orders.items():
-                if order is not None:
-                    order.by = order.by or _name()
-                    order.ordered_at_us = order.ordered_at_us or round(time.time() * 1e6)
-                value = None if order is None else order.SerializeToString()
-                sent.append(producer.send(settings.control_topic, key=key.encode(), value=value))
+            sent = [producer.send(topic, key=key.encode(), value=value) for key, value in values.items()]
             for future in sent:
                 future.get(_DELIVERY_S)
         finally:
             producer.close(_DELIVERY_S)
     except (KafkaError, OSError) as error:
-        raise FailedError(f"{settings.control_topic!r} did not take the order: {error}") from error
+        raise FailedError(f"{topic!r} did not take what was written to it: {error}") from error
 
 
 def given(settings: Settings) -> dict[str, Control]:

@@ -19,7 +19,7 @@ from matcher.catalogue import Average
 from matcher.evidence import shipped_calibration
 from matcher.route import Ignore, Outcome, Policy, Route
 from pipeline import metrics
-from pipeline.control import Controls
+from pipeline.control import BLOCK, Controls
 from pipeline.follow import media_follower
 from pipeline.messages.hushword_pb2 import MediaFingerprint
 from pipeline.messages.internal_pb2 import Batch, Verdicts
@@ -53,6 +53,7 @@ class _Working:
     def __init__(self, route: Route, version: bytes, batches: int) -> None:
         self.route, self.version, self.batches = route, version, batches
         self.heard = 0  # how much of the follower's news the route has taken
+        self.obeyed = 0  # how many of the orders
 
 
 class DecideRequests(beam.DoFn):
@@ -98,7 +99,7 @@ class DecideRequests(beam.DoFn):
             yield name, Verdicts(dead_letters=batch.dead_letters, progress=batch.progress).SerializeToString()
             return
         working = self._current(name, version.read() or b"", saved, batches)
-        told = self._learn(working, batch)
+        told = self._learn(working, batch) | self._obey(working, batch)
         began_s = time.perf_counter()
         outcome = _hear(working.route, batch)
         if batch.growths:
@@ -158,6 +159,21 @@ class DecideRequests(beam.DoFn):
                 batch.learned.append(average_to_message(average, route.name).SerializeToString())
         return bool(batch.learned or batch.withdrawn)
 
+    def _obey(self, working: _Working, batch: Batch) -> bool:
+        """Note in the batch, in the same way, what was ordered about media of this route."""
+        orders, working.obeyed = self._controls.since(working.obeyed)
+        route = working.route
+        for key, order in orders:
+            about, _, media_id = key.partition("/")
+            if about != BLOCK:
+                continue
+            if order is None:
+                if media_id in route.blocked.averages:
+                    batch.unblocked.append(media_id)
+            elif media_id not in route.blocked.averages and _is_of(route, order.block.wake_word, order.block.locale):
+                batch.blocked.append(order.block.SerializeToString())
+        return bool(batch.blocked or batch.unblocked)
+
     def _decision(self, name: str, ignore: Ignore, *, shadow: bool) -> bytes:
         waited_ms = time.time() * 1000 - ignore.audio_appended_us / 1000
         message = decision(
@@ -175,7 +191,7 @@ def _is_news(route: Route, average: Average) -> bool:
 
     Its own come back to it late and in old versions: what it has itself is newer.
     """
-    if average.origin.rsplit("/", 1)[0] != route.name.rsplit("/", 1)[0] or average.media_id in route.events:
+    if not _is_of(route, *average.origin.split("/")[:2]) or average.media_id in route.events:
         return False
     known = route.catalogue.averages.get(average.media_id)
     if known is None:
@@ -183,12 +199,19 @@ def _is_news(route: Route, average: Average) -> bool:
     return average.origin != route.name and average_to_message(known, "//") != average_to_message(average, "//")
 
 
+def _is_of(route: Route, wake_word: str, locale: str) -> bool:
+    return route.name.rsplit("/", 1)[0] == f"{wake_word}/{locale}"
+
+
 def _hear(route: Route, batch: Batch) -> Outcome:
     for media_id in batch.withdrawn:
         route.forget(media_id)
-    pushed_out: list[str] = []
-    for learned in batch.learned:
-        pushed_out += route.learn(average_from_message(MediaFingerprint.FromString(learned))).dropped_averages
+    told = [route.block(average_from_message(MediaFingerprint.FromString(blocked))) for blocked in batch.blocked]
+    for media_id in batch.unblocked:
+        route.unblock(media_id)
+    told += [route.learn(average_from_message(MediaFingerprint.FromString(learned))) for learned in batch.learned]
     outcome = route.hear([growth_from_message(growth) for growth in batch.growths], batch.low_mark_us)
-    outcome.dropped_averages[:0] = pushed_out
+    outcome.dropped_averages[:0] = [media_id for earlier in told for media_id in earlier.dropped_averages]
+    for earlier in told:
+        outcome.counts.update(earlier.counts)
     return outcome

@@ -73,6 +73,8 @@ CATALOGUE_READY = _gauge("hushword_catalogue_ready", "1 once the media topic has
 MEDIA_RECORDS_LEFT_OUT = Counter(
     "hushword_media_records_left_out", "Records of the media topic that are no averages for this version.", ["reason"]
 )
+BLOCKED = Counter("hushword_blocked", "Requests, events and averages that sound like something blocked.")
+BLOCKED_OVERFLOW = Counter("hushword_blocked_overflow", "Blocked averages that had to make room: blocked no longer.")
 ORDERS = Counter("hushword_orders", "Orders of operators read from the control topic.")
 ORDERS_LEFT_OUT = Counter(
     "hushword_orders_left_out", "Records of the control topic that are no orders for this version.", ["reason"]
@@ -118,6 +120,8 @@ OF_ROUTE: Mapping[str, Counter] = {
     "too_late": GROWTHS_LEFT_OUT.labels("too_late"),
     "growth_after_gap": GROWTHS_LEFT_OUT.labels("after_gap"),
     "asked_again": ASKED_AGAIN,
+    "blocked": BLOCKED,
+    "blocked_overflow": BLOCKED_OVERFLOW,
 }
 BY_ROUTE: Mapping[str, Counter] = {"requests": ROUTE_REQUESTS, "ignored": ROUTE_IGNORED}
 

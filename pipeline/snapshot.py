@@ -46,6 +46,8 @@ def snapshot(route: Route) -> bytes:
             )
     for average in route.catalogue.averages.values():
         message.averages.append(average_to_message(average, route.name).SerializeToString())
+    for average in route.blocked.averages.values():
+        message.blocked.append(average_to_message(average, route.name).SerializeToString())
     return message.SerializeToString()
 
 
@@ -55,6 +57,8 @@ def restore(data: bytes, name: str, policy: Policy, calibration: Calibration) ->
     route = Route(name, policy, calibration)
     for entry in message.averages:
         route.catalogue.put(average_from_message(MediaFingerprint.FromString(entry)))
+    for entry in message.blocked:
+        route.blocked.put(average_from_message(MediaFingerprint.FromString(entry)))
     route.catalogue.version = message.catalogue_version
     route.now_us = message.low_mark_us
     for saved in message.requests:

@@ -108,6 +108,7 @@ def average_to_message(average: Average, route: str) -> topics.MediaFingerprint:
         valid_until_us=average.valid_until_us,
         origin=average.origin,
         discovered_us=average.discovered_us,
+        last_heard_us=average.last_heard_us,
     )
 
 
@@ -132,4 +133,5 @@ def average_from_message(message: topics.MediaFingerprint) -> Average:
         valid_from_us=message.valid_from_us,
         valid_until_us=message.valid_until_us,
         origin=message.origin,
+        last_heard_us=message.last_heard_us,
     )

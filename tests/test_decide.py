@@ -20,12 +20,12 @@ from sounds import in_order, plain_calibration
 from matcher.catalogue import Average
 from pipeline import decide
 from pipeline.decide import COMPACT_BATCHES, DecideRequests
-from pipeline.messages.hushword_pb2 import Decision, MediaFingerprint
+from pipeline.messages.hushword_pb2 import Control, Decision, MediaFingerprint
 from pipeline.messages.internal_pb2 import Batch, DeadLetter, Verdicts
 from pipeline.options import Settings
 from pipeline.source import DEAD_LETTERS
 from pipeline.topics import create_topics
-from pipeline.wire import decision_id
+from pipeline.wire import average_to_message, decision_id
 
 # Append times here are in the past or in the future by months: what is late does not depend on the test's speed.
 SETTINGS = Settings(window_s=6.0)
@@ -35,12 +35,12 @@ class Told:
     """Stands where the follower of the media topic stands: says what it was told, newest of each id only."""
 
     def __init__(self) -> None:
-        self.news: list[tuple[str, Average | None]] = []
+        self.news: list[tuple[str, Any]] = []
 
-    def tell(self, media_id: str, average: Average | None) -> None:
-        self.news.append((media_id, average))
+    def tell(self, key: str, news: Average | Control | None) -> None:
+        self.news.append((key, news))
 
-    def since(self, number: int) -> tuple[list[tuple[str, Average | None]], int]:
+    def since(self, number: int) -> tuple[list[tuple[str, Any]], int]:
         newest = dict(self.news[number:])
         return list(newest.items()), len(self.news)
 
@@ -381,6 +381,46 @@ def test_averages_of_another_wake_word_or_locale_do_not_decide() -> None:
     assert not step.hear(batch(airing("m", 1, START_US)[0], START_US)).decisions
 
 
+# ---- orders about media ----------------------------------------------------------------------------------------------
+
+
+def blocking(message: MediaFingerprint) -> Control:
+    return Control(by="somebody", block=message)
+
+
+@pytest.mark.parametrize("trouble", ["none", "fails", "lost", "lost with snapshot"])
+def test_a_block_is_obeyed_before_the_next_growth_and_by_whoever_comes_after(
+    trouble: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the middle of an airing: who was not ignored before is accepted, now and when it airs again."""
+    monkeypatch.setattr(decide, "COMPACT_BATCHES", 2 if trouble == "lost with snapshot" else 256)
+    later = START_US + 30 * SECOND_US
+    step = Step()
+    first = step.hear(batch(in_order(*airing("m", 3, START_US)), START_US))
+    _, (average,), _ = said([first])
+    step.ordered.tell(f"block/{average.media_id}", blocking(average))
+    more = batch(in_order(*airing("m", 6, START_US + 3 * SECOND_US)), START_US)
+    if trouble == "fails":
+        step.fail(more)
+    decisions, averages, dropped = said([step.hear(more)])
+    assert (decisions, averages, dropped) == ([], [], [average.media_id])
+    if trouble.startswith("lost"):
+        step.lose_worker()
+    heard = in_order(*airing("m", 5, later), *airing("n", 3, later))
+    decisions, _, _ = said([step.hear(batch(heard, later))])
+    assert {decision.household_id for decision in decisions} == {"home n 0", "home n 1", "home n 2"}
+    step.ordered.tell(f"block/{average.media_id}", None)
+    decisions, _, _ = said([step.hear(batch(in_order(*airing("m", 5, 2 * later - START_US)), 2 * later - START_US))])
+    assert len(decisions) == 5
+
+
+def test_a_block_is_for_its_wake_word_and_locale() -> None:
+    step = Step()
+    average = average_to_message(average_of("m", "computer/en-US/5", START_US), "computer/de-DE/0")
+    step.ordered.tell("block/d-m", blocking(average))
+    assert len(step.hear(batch(in_order(*airing("m", 3, START_US)), START_US)).decisions) == 3
+
+
 # ---- what goes out ---------------------------------------------------------------------------------------------------
 
 
@@ -429,8 +469,6 @@ def test_a_decision_says_why_and_whose() -> None:
 def test_in_a_runner_with_a_catalogue_on_a_real_topic(kafka: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beam's own state and bundles, two routes at once, and the catalogue read to its end before the first look."""
     from kafka import KafkaProducer
-
-    from pipeline.wire import average_to_message
 
     monkeypatch.setattr(decide, "shipped_calibration", lambda _bits: plain_calibration())
     settings = Settings(

@@ -57,6 +57,18 @@ def test_a_snapshot_of_what_was_restored_is_the_snapshot(made: Traffic, data: st
     assert snapshot(again(route)) == snapshot(route)
 
 
+def test_a_restored_route_blocks_what_the_saved_one_blocks() -> None:
+    """And no more."""
+    route = fresh()
+    route.hear(in_order(*airing("m", 4, START_US)), START_US)
+    (average,) = route.catalogue.averages.values()
+    route.block(average)
+    later = START_US + 60 * SECOND_US
+    heard = in_order(*airing("m", 4, later), *airing("n", 3, later))
+    ignored = [ignore.household for ignore in again(route).hear(heard, later).ignores]
+    assert sorted(ignored) == ["home n 0", "home n 1", "home n 2"]
+
+
 def test_what_is_searched_first_does_not_depend_on_the_rows() -> None:
     """A window that has been full for a while has its rows in another order than a restored one."""
     made = Traffic((("m0", 5, 2957, 1200), ("m1", 3, 1697, 2400)), ())

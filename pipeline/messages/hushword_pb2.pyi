@@ -1,7 +1,7 @@
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+from typing import ClassVar as _ClassVar, Mapping as _Mapping, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -43,7 +43,7 @@ class AudioChunk(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., household_id: _Optional[str] = ..., device_id: _Optional[str] = ..., wake_word: _Optional[str] = ..., locale: _Optional[str] = ..., seq: _Optional[int] = ..., sample_rate_hz: _Optional[int] = ..., encoding: _Optional[_Union[Encoding, str]] = ..., audio: _Optional[bytes] = ..., capture_time_us: _Optional[int] = ..., final: bool = ..., low_mark_us: _Optional[int] = ..., lags: bool = ...) -> None: ...
 
 class MediaFingerprint(_message.Message):
-    __slots__ = ("media_id", "kind", "wake_word", "locale", "bits", "words", "votes", "households", "valid_from_us", "valid_until_us", "origin", "discovered_us")
+    __slots__ = ("media_id", "kind", "wake_word", "locale", "bits", "words", "votes", "households", "valid_from_us", "valid_until_us", "origin", "discovered_us", "last_heard_us")
     class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         KIND_UNSPECIFIED: _ClassVar[MediaFingerprint.Kind]
@@ -64,6 +64,7 @@ class MediaFingerprint(_message.Message):
     VALID_UNTIL_US_FIELD_NUMBER: _ClassVar[int]
     ORIGIN_FIELD_NUMBER: _ClassVar[int]
     DISCOVERED_US_FIELD_NUMBER: _ClassVar[int]
+    LAST_HEARD_US_FIELD_NUMBER: _ClassVar[int]
     media_id: str
     kind: MediaFingerprint.Kind
     wake_word: str
@@ -76,7 +77,8 @@ class MediaFingerprint(_message.Message):
     valid_until_us: int
     origin: str
     discovered_us: int
-    def __init__(self, media_id: _Optional[str] = ..., kind: _Optional[_Union[MediaFingerprint.Kind, str]] = ..., wake_word: _Optional[str] = ..., locale: _Optional[str] = ..., bits: _Optional[str] = ..., words: _Optional[bytes] = ..., votes: _Optional[bytes] = ..., households: _Optional[int] = ..., valid_from_us: _Optional[int] = ..., valid_until_us: _Optional[int] = ..., origin: _Optional[str] = ..., discovered_us: _Optional[int] = ...) -> None: ...
+    last_heard_us: int
+    def __init__(self, media_id: _Optional[str] = ..., kind: _Optional[_Union[MediaFingerprint.Kind, str]] = ..., wake_word: _Optional[str] = ..., locale: _Optional[str] = ..., bits: _Optional[str] = ..., words: _Optional[bytes] = ..., votes: _Optional[bytes] = ..., households: _Optional[int] = ..., valid_from_us: _Optional[int] = ..., valid_until_us: _Optional[int] = ..., origin: _Optional[str] = ..., discovered_us: _Optional[int] = ..., last_heard_us: _Optional[int] = ...) -> None: ...
 
 class Decision(_message.Message):
     __slots__ = ("decision_id", "request_id", "household_id", "device_id", "wake_word", "locale", "verdict", "reason", "media_id", "households", "bit_error_rate", "bits_compared", "alignment_ms", "score", "audio_used_ms", "decided_at_us", "audio_appended_us", "catalogue_version", "calibration", "late", "shadow")
@@ -141,7 +143,7 @@ class Decision(_message.Message):
     def __init__(self, decision_id: _Optional[str] = ..., request_id: _Optional[str] = ..., household_id: _Optional[str] = ..., device_id: _Optional[str] = ..., wake_word: _Optional[str] = ..., locale: _Optional[str] = ..., verdict: _Optional[_Union[Decision.Verdict, str]] = ..., reason: _Optional[_Union[Decision.Reason, str]] = ..., media_id: _Optional[str] = ..., households: _Optional[int] = ..., bit_error_rate: _Optional[float] = ..., bits_compared: _Optional[int] = ..., alignment_ms: _Optional[int] = ..., score: _Optional[float] = ..., audio_used_ms: _Optional[int] = ..., decided_at_us: _Optional[int] = ..., audio_appended_us: _Optional[int] = ..., catalogue_version: _Optional[int] = ..., calibration: _Optional[str] = ..., late: bool = ..., shadow: bool = ...) -> None: ...
 
 class Control(_message.Message):
-    __slots__ = ("by", "reason", "ordered_at_us", "shadow")
+    __slots__ = ("by", "reason", "ordered_at_us", "shadow", "block")
     class Shadow(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         SHADOW_UNSPECIFIED: _ClassVar[Control.Shadow]
@@ -154,8 +156,10 @@ class Control(_message.Message):
     REASON_FIELD_NUMBER: _ClassVar[int]
     ORDERED_AT_US_FIELD_NUMBER: _ClassVar[int]
     SHADOW_FIELD_NUMBER: _ClassVar[int]
+    BLOCK_FIELD_NUMBER: _ClassVar[int]
     by: str
     reason: str
     ordered_at_us: int
     shadow: Control.Shadow
-    def __init__(self, by: _Optional[str] = ..., reason: _Optional[str] = ..., ordered_at_us: _Optional[int] = ..., shadow: _Optional[_Union[Control.Shadow, str]] = ...) -> None: ...
+    block: MediaFingerprint
+    def __init__(self, by: _Optional[str] = ..., reason: _Optional[str] = ..., ordered_at_us: _Optional[int] = ..., shadow: _Optional[_Union[Control.Shadow, str]] = ..., block: _Optional[_Union[MediaFingerprint, _Mapping]] = ...) -> None: ...

@@ -65,20 +65,24 @@ class DeadLetter(_message.Message):
     def __init__(self, key: _Optional[bytes] = ..., has_key: bool = ..., value: _Optional[bytes] = ..., topic: _Optional[str] = ..., partition: _Optional[int] = ..., offset: _Optional[int] = ..., timestamp_ms: _Optional[int] = ..., stage: _Optional[str] = ..., error: _Optional[str] = ...) -> None: ...
 
 class Batch(_message.Message):
-    __slots__ = ("growths", "low_mark_us", "progress", "dead_letters", "learned", "withdrawn")
+    __slots__ = ("growths", "low_mark_us", "progress", "dead_letters", "learned", "withdrawn", "blocked", "unblocked")
     GROWTHS_FIELD_NUMBER: _ClassVar[int]
     LOW_MARK_US_FIELD_NUMBER: _ClassVar[int]
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
     DEAD_LETTERS_FIELD_NUMBER: _ClassVar[int]
     LEARNED_FIELD_NUMBER: _ClassVar[int]
     WITHDRAWN_FIELD_NUMBER: _ClassVar[int]
+    BLOCKED_FIELD_NUMBER: _ClassVar[int]
+    UNBLOCKED_FIELD_NUMBER: _ClassVar[int]
     growths: _containers.RepeatedCompositeFieldContainer[Growth]
     low_mark_us: int
     progress: Progress
     dead_letters: _containers.RepeatedCompositeFieldContainer[DeadLetter]
     learned: _containers.RepeatedScalarFieldContainer[bytes]
     withdrawn: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, growths: _Optional[_Iterable[_Union[Growth, _Mapping]]] = ..., low_mark_us: _Optional[int] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., dead_letters: _Optional[_Iterable[_Union[DeadLetter, _Mapping]]] = ..., learned: _Optional[_Iterable[bytes]] = ..., withdrawn: _Optional[_Iterable[str]] = ...) -> None: ...
+    blocked: _containers.RepeatedScalarFieldContainer[bytes]
+    unblocked: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, growths: _Optional[_Iterable[_Union[Growth, _Mapping]]] = ..., low_mark_us: _Optional[int] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., dead_letters: _Optional[_Iterable[_Union[DeadLetter, _Mapping]]] = ..., learned: _Optional[_Iterable[bytes]] = ..., withdrawn: _Optional[_Iterable[str]] = ..., blocked: _Optional[_Iterable[bytes]] = ..., unblocked: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Verdicts(_message.Message):
     __slots__ = ("decisions", "averages", "dropped_averages", "progress", "dead_letters")
@@ -95,7 +99,7 @@ class Verdicts(_message.Message):
     def __init__(self, decisions: _Optional[_Iterable[bytes]] = ..., averages: _Optional[_Iterable[bytes]] = ..., dropped_averages: _Optional[_Iterable[str]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., dead_letters: _Optional[_Iterable[_Union[DeadLetter, _Mapping]]] = ...) -> None: ...
 
 class RouteSnapshot(_message.Message):
-    __slots__ = ("requests", "events", "averages", "low_mark_us", "catalogue_version")
+    __slots__ = ("requests", "events", "averages", "low_mark_us", "catalogue_version", "blocked")
     class Request(_message.Message):
         __slots__ = ("request_id", "household", "device", "start_us", "words", "measured_words", "audio_ms", "alignment", "looked_ms", "closed", "matched", "ignored", "event")
         REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
@@ -156,9 +160,11 @@ class RouteSnapshot(_message.Message):
     AVERAGES_FIELD_NUMBER: _ClassVar[int]
     LOW_MARK_US_FIELD_NUMBER: _ClassVar[int]
     CATALOGUE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    BLOCKED_FIELD_NUMBER: _ClassVar[int]
     requests: _containers.RepeatedCompositeFieldContainer[RouteSnapshot.Request]
     events: _containers.RepeatedCompositeFieldContainer[RouteSnapshot.Event]
     averages: _containers.RepeatedScalarFieldContainer[bytes]
     low_mark_us: int
     catalogue_version: int
-    def __init__(self, requests: _Optional[_Iterable[_Union[RouteSnapshot.Request, _Mapping]]] = ..., events: _Optional[_Iterable[_Union[RouteSnapshot.Event, _Mapping]]] = ..., averages: _Optional[_Iterable[bytes]] = ..., low_mark_us: _Optional[int] = ..., catalogue_version: _Optional[int] = ...) -> None: ...
+    blocked: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, requests: _Optional[_Iterable[_Union[RouteSnapshot.Request, _Mapping]]] = ..., events: _Optional[_Iterable[_Union[RouteSnapshot.Event, _Mapping]]] = ..., averages: _Optional[_Iterable[bytes]] = ..., low_mark_us: _Optional[int] = ..., catalogue_version: _Optional[int] = ..., blocked: _Optional[_Iterable[bytes]] = ...) -> None: ...

@@ -1,0 +1,123 @@
+"""What an operator does while the job runs: orders are obeyed by what is asked after them. One job serves them all."""
+
+import itertools
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pytest
+from sounds import write_recording
+from stage import Stage
+from test_cli import _run
+
+from pipeline.decisions import DecisionLine
+from pipeline.recording import Recording
+from pipeline.replay import replay
+from pipeline.trial import Job
+
+HOMES = 4
+ROUTE = "computer/en-US"
+numbers = itertools.count()
+
+
+class Street:
+    """Homes that hear one of two sounds whenever they are told to, and a job that decides about them."""
+
+    def __init__(self, stage: Stage, job: Job, sounds: list[Recording]) -> None:
+        self.stage, self.job, self._sounds = stage, job, sounds
+        self._epoch_s = time.time()
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """For commands."""
+        settings = self.stage.settings
+        names = ("bootstrap_servers", "audio_topic", "decisions_topic", "media_topic", "control_topic")
+        return tuple(part for name in names for part in (f"--{name.replace('_', '-')}", str(getattr(settings, name))))
+
+    def air(self, sound: int) -> list[DecisionLine]:
+        """Let every home hear a sound, two minutes and more after what was before; gives what was decided."""
+        number = next(numbers)
+        # Beyond what the end marks of the last one promised. Not in the past: the mark of a partition that has nothing
+        # to be read follows the clock.
+        self._epoch_s += 150.0
+        heard = self._sounds[sound]
+        requests = tuple(
+            replace(request, request_id=f"{number}-{request.request_id}", household=f"{number}-{request.household}")
+            for request in heard.requests
+        )
+        servers, topic = self.stage.settings.bootstrap_servers, self.stage.settings.audio_topic
+        said = replay(Recording(heard.folder, requests, {}), servers, topic, None, epoch_s=self._epoch_s)
+        self.stage.wait_past(self.job, said.end_offsets)
+        ids = {request.request_id for request in requests}
+        return [decision for decision in self.stage.decisions() if decision.request_id in ids]
+
+    def air_until(self, sound: int, holds: Callable[[list[DecisionLine]], bool]) -> list[DecisionLine]:
+        """Let it air again and again until what is decided is as it should be; bounded."""
+        for _ in range(10):
+            found = self.air(sound)
+            if holds(found):
+                return found
+        pytest.fail(f"not in ten airings; the last: {found}")
+
+
+@pytest.fixture(scope="module")
+def street(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Street]:
+    sounds = [
+        Recording.load(write_recording(tmp_path_factory.mktemp("sound"), seed, events=1, homes=HOMES, live=0))
+        for seed in (3, 5)
+    ]
+    with Stage(kafka, "operating") as stage, stage.job() as job:
+        yield Street(stage, job, sounds)
+
+
+def test_shadow_is_heard_by_what_is_asked_after_it(street: Street, capsys: pytest.CaptureFixture[str]) -> None:
+    found = street.air(0)
+    assert len(found) == HOMES
+    assert not any(decision.shadow for decision in found)
+    code, _, _ = _run(
+        capsys, "shadow", "on", "--route", ROUTE, "--reason", "trying it", *street.flags[:2], *street.flags[8:]
+    )
+    assert code == 0
+    found = street.air_until(0, lambda found: all(decision.shadow for decision in found))
+    assert len(found) == HOMES
+    _run(capsys, "shadow", "off", "--route", ROUTE, *street.flags[:2], *street.flags[8:])
+    street.air_until(0, lambda found: len(found) == HOMES and not any(decision.shadow for decision in found))
+
+
+def test_a_blocked_average_is_gone_everywhere_and_does_not_come_back(
+    street: Street, capsys: pytest.CaptureFixture[str]
+) -> None:
+    media = street.flags[:2] + street.flags[6:]
+    (media_id,) = {decision.media_id for decision in street.air(1)}
+    _, out, _ = _run(capsys, "media", "list", "--discovered", "--json", *media)
+    listed = {entry["media_id"]: entry for entry in json.loads(out)}
+    assert listed[media_id]["households"] == HOMES
+    assert 0 < listed[media_id]["first_heard_s"] <= listed[media_id]["last_heard_s"]
+    assert not listed[media_id]["blocked"]
+
+    code, out, _ = _run(capsys, "media", "block", media_id, "--reason", "people say it too", *media)
+    assert (code, "is withdrawn from computer/en-US" in out) == (0, True)
+    street.air_until(1, lambda found: not found)
+    assert street.air(1) == []
+    assert {decision.reason for decision in street.air(0)} == {"DISCOVERED"}
+    tombstones = {
+        record.key.decode() for record in street.stage.records(street.stage.settings.media_topic) if not record.value
+    }
+    assert media_id in tombstones
+    _, out, _ = _run(capsys, "media", "list", "--json", *media)
+    listed = {entry["media_id"]: entry for entry in json.loads(out)}
+    assert [name for name, entry in listed.items() if entry["blocked"]] == [media_id]
+    assert listed[media_id]["reason"] == "people say it too"
+    _, out, _ = _run(capsys, "media", "list", "--blocked", *media)
+    assert media_id in out
+    code, out, _ = _run(capsys, "media", "block", media_id, *media)
+    assert (code, "is blocked already" in out) == (0, True)
+
+    _run(capsys, "media", "unblock", media_id, *media[:2], *media[4:])
+    found = street.air_until(1, bool)
+    assert {decision.reason for decision in found} == {"CONCURRENT"}
+    code, _, err = _run(capsys, "media", "unblock", media_id, *media[:2], *media[4:])
+    assert (code, "is not blocked" in err) == (2, True)
+    code, _, err = _run(capsys, "media", "block", "d-nothing", *media)
+    assert (code, "there is no average 'd-nothing'" in err) == (2, True)
