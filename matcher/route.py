@@ -36,6 +36,8 @@ ROUNDING = 1e-9
 FIRST_LOOK_MS = 960
 LOOK_MS = 80
 FULL_MS = audio_ms(MAX_WORDS)
+# A household that asks again so soon after it was ignored may have been a person: the proxy for false ignores.
+ASKED_AGAIN_US = 10_000_000
 # What is blocked is recognised sooner than what is ignored: to take it for blocked by mistake means accept.
 BLOCK_BUDGET = 1e-3
 
@@ -145,6 +147,7 @@ class Route:
         self.catalogue = Catalogue(calibration, policy.catalogue_entries)
         self.blocked = Catalogue(calibration, policy.catalogue_entries)
         self.events: dict[str, Event] = {}
+        self.ignored_at_us: dict[str, int] = {}  # by household, the latest last, for as long as it may ask again
         self.now_us = -(2**62)  # event time: the latest end of a growth, or the latest low mark
         self._appended_us = 0  # when the chunk was appended that is being heard
         self._budget = policy.false_ignore_budget / 3  # for triples, for pairs beside a stranger, for averages
@@ -221,6 +224,9 @@ class Route:
             if request is None:
                 return
             outcome.counts["requests"] += 1
+            ignored_us = self.ignored_at_us.get(growth.household)
+            if ignored_us is not None and ignored_us < growth.start_us <= ignored_us + ASKED_AGAIN_US:
+                outcome.counts["asked_again"] += 1
         have = int(self.window.lengths[request.row])
         if request.closed or growth.first_word > have:
             request.closed = True
@@ -242,6 +248,11 @@ class Route:
             return
         self.now_us = now_us
         self.window.expire(now_us - self.policy.window_us)
+        while self.ignored_at_us:
+            household = next(iter(self.ignored_at_us))
+            if self.ignored_at_us[household] >= now_us - ASKED_AGAIN_US - self.policy.window_us:
+                break
+            del self.ignored_at_us[household]
         for event in list(self.events.values()):
             if event.last_joined_us < now_us - self.policy.window_us:
                 self._rebuild(event, event.rebuilt_us, outcome, closing=True)
@@ -506,6 +517,10 @@ class Route:
     ) -> None:
         self.window.mark_ignored(request)
         outcome.counts["ignored"] += 1
+        self.ignored_at_us.pop(request.household, None)
+        self.ignored_at_us[request.household] = at_us
+        if len(self.ignored_at_us) > self.policy.window_requests:
+            del self.ignored_at_us[next(iter(self.ignored_at_us))]
         outcome.ignores.append(
             Ignore(
                 request_id=request.request_id,

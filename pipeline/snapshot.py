@@ -46,6 +46,8 @@ def snapshot(route: Route) -> bytes:
             )
     for average in route.catalogue.averages.values():
         message.averages.append(average_to_message(average, route.name).SerializeToString())
+    for household, at_us in route.ignored_at_us.items():
+        message.ignored.add(household=household, at_us=at_us)
     for average in route.blocked.averages.values():
         message.blocked.append(average_to_message(average, route.name).SerializeToString())
     return message.SerializeToString()
@@ -59,6 +61,7 @@ def restore(data: bytes, name: str, policy: Policy, calibration: Calibration) ->
         route.catalogue.put(average_from_message(MediaFingerprint.FromString(entry)))
     for entry in message.blocked:
         route.blocked.put(average_from_message(MediaFingerprint.FromString(entry)))
+    route.ignored_at_us = {entry.household: entry.at_us for entry in message.ignored}
     route.catalogue.version = message.catalogue_version
     route.now_us = message.low_mark_us
     for saved in message.requests:

@@ -363,6 +363,55 @@ def test_what_is_blocked_is_bounded_and_says_when_it_is_full() -> None:
     assert [outcome.counts["blocked_overflow"] for outcome in outcomes] == [0, 0, 1]
 
 
+# ---- who asks again --------------------------------------------------------------------------------------------------
+
+
+def ask(household: str, at_us: int, device: str = "") -> list[Growth]:
+    name = f"ask-{household}{device}-{at_us}"
+    return growths(name, household, random_words(name), at_us, device=household + device)
+
+
+def asked_again(outcomes: Iterable[Outcome]) -> int:
+    return sum(outcome.counts["asked_again"] for outcome in outcomes)
+
+
+@pytest.mark.parametrize(
+    ("household", "after_us", "counted"),
+    [("a", 1, 1), ("a", 4 * S, 1), ("b", 10 * S, 1), ("a", 10 * S + 1, 0), ("a", 15 * S, 0), ("stranger", 4 * S, 0)],
+)
+def test_who_asks_within_ten_seconds_of_being_ignored_is_counted(household: str, after_us: int, counted: int) -> None:
+    subject = route()
+    first = one_by_one(subject, in_order(*airing("ad", "abc")))
+    assert asked_again(first) == 0  # three requests that hear the same at once are nobody who asks again
+    ignored_us = ignores(first)[0].decided_at_us
+    outcomes = one_by_one(subject, in_order(ask(household, ignored_us + after_us)))
+    assert asked_again(outcomes) == counted
+
+
+def test_every_time_that_somebody_asks_again_counts() -> None:
+    subject = route()
+    ignored_us = ignores(one_by_one(subject, in_order(*airing("ad", "abc"))))[0].decided_at_us
+    asked = [ask("a", ignored_us + S), ask("a", ignored_us + 2 * S, "-2"), ask("b", ignored_us + 3 * S)]
+    assert asked_again(one_by_one(subject, in_order(*asked))) == 3
+
+
+def test_a_second_device_that_heard_the_same_is_nobody_who_asks_again() -> None:
+    """Its request began before anybody was ignored, even where its audio comes later."""
+    subject = route()
+    one_by_one(subject, in_order(*airing("ad", "abc")))
+    assert asked_again(one_by_one(subject, airing("ad", "a", 100_000, device="-2")[0])) == 0
+
+
+def test_who_may_ask_again_is_forgotten_in_time_and_bounded() -> None:
+    subject = route(Policy(window_requests=4))
+    one_by_one(subject, in_order(*airing("ad", "abc")))
+    for number in range(8):
+        one_by_one(subject, in_order(*airing("ad", [f"late{number}"], (4 + number) * S)))
+    assert len(subject.ignored_at_us) == 4
+    subject.hear([], 60 * S)
+    assert subject.ignored_at_us == {}
+
+
 # ---- gaps, repeats, strays -------------------------------------------------------------------------------------------
 
 

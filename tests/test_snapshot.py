@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from routed import ROUTE, SECOND_US, START_US, Traffic, airing, traffic
-from sounds import in_order, plain_calibration
+from sounds import growths, in_order, plain_calibration, random_words
 
 from matcher.route import Outcome, Policy, Route
 from pipeline.snapshot import restore, snapshot
@@ -28,7 +28,7 @@ def said(outcome: Outcome) -> tuple[object, ...]:
     averages = {
         name: average_to_message(average, ROUTE).SerializeToString() for name, average in outcome.averages.items()
     }
-    return outcome.ignores, averages, outcome.dropped_averages
+    return outcome.ignores, averages, outcome.dropped_averages, outcome.counts["asked_again"]
 
 
 @settings(max_examples=60, deadline=None)
@@ -67,6 +67,16 @@ def test_a_restored_route_blocks_what_the_saved_one_blocks() -> None:
     heard = in_order(*airing("m", 4, later), *airing("n", 3, later))
     ignored = [ignore.household for ignore in again(route).hear(heard, later).ignores]
     assert sorted(ignored) == ["home n 0", "home n 1", "home n 2"]
+
+
+def test_a_restored_route_knows_who_was_ignored_a_moment_ago() -> None:
+    """Whoever asks again counts, whichever process hears it."""
+    route = fresh()
+    heard = in_order(*airing("m", 3, START_US))
+    route.hear(heard, heard[-1].end_us)
+    household, at_us = next(iter(route.ignored_at_us.items()))
+    request = growths("again", household, random_words("again"), at_us + SECOND_US)
+    assert again(route).hear(request, at_us).counts["asked_again"] == 1
 
 
 def test_what_is_searched_first_does_not_depend_on_the_rows() -> None:

@@ -99,7 +99,7 @@ class Verdicts(_message.Message):
     def __init__(self, decisions: _Optional[_Iterable[bytes]] = ..., averages: _Optional[_Iterable[bytes]] = ..., dropped_averages: _Optional[_Iterable[str]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., dead_letters: _Optional[_Iterable[_Union[DeadLetter, _Mapping]]] = ...) -> None: ...
 
 class RouteSnapshot(_message.Message):
-    __slots__ = ("requests", "events", "averages", "low_mark_us", "catalogue_version", "blocked")
+    __slots__ = ("requests", "events", "averages", "low_mark_us", "catalogue_version", "blocked", "ignored")
     class Request(_message.Message):
         __slots__ = ("request_id", "household", "device", "start_us", "words", "measured_words", "audio_ms", "alignment", "looked_ms", "closed", "matched", "ignored", "event")
         REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
@@ -155,16 +155,25 @@ class RouteSnapshot(_message.Message):
         last_joined_us: int
         published_households: int
         def __init__(self, media_id: _Optional[str] = ..., discovered_us: _Optional[int] = ..., households: _Optional[_Iterable[str]] = ..., members: _Optional[_Iterable[_Union[RouteSnapshot.Member, _Mapping]]] = ..., rebuilt_us: _Optional[int] = ..., last_joined_us: _Optional[int] = ..., published_households: _Optional[int] = ...) -> None: ...
+    class Ignored(_message.Message):
+        __slots__ = ("household", "at_us")
+        HOUSEHOLD_FIELD_NUMBER: _ClassVar[int]
+        AT_US_FIELD_NUMBER: _ClassVar[int]
+        household: str
+        at_us: int
+        def __init__(self, household: _Optional[str] = ..., at_us: _Optional[int] = ...) -> None: ...
     REQUESTS_FIELD_NUMBER: _ClassVar[int]
     EVENTS_FIELD_NUMBER: _ClassVar[int]
     AVERAGES_FIELD_NUMBER: _ClassVar[int]
     LOW_MARK_US_FIELD_NUMBER: _ClassVar[int]
     CATALOGUE_VERSION_FIELD_NUMBER: _ClassVar[int]
     BLOCKED_FIELD_NUMBER: _ClassVar[int]
+    IGNORED_FIELD_NUMBER: _ClassVar[int]
     requests: _containers.RepeatedCompositeFieldContainer[RouteSnapshot.Request]
     events: _containers.RepeatedCompositeFieldContainer[RouteSnapshot.Event]
     averages: _containers.RepeatedScalarFieldContainer[bytes]
     low_mark_us: int
     catalogue_version: int
     blocked: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, requests: _Optional[_Iterable[_Union[RouteSnapshot.Request, _Mapping]]] = ..., events: _Optional[_Iterable[_Union[RouteSnapshot.Event, _Mapping]]] = ..., averages: _Optional[_Iterable[bytes]] = ..., low_mark_us: _Optional[int] = ..., catalogue_version: _Optional[int] = ..., blocked: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    ignored: _containers.RepeatedCompositeFieldContainer[RouteSnapshot.Ignored]
+    def __init__(self, requests: _Optional[_Iterable[_Union[RouteSnapshot.Request, _Mapping]]] = ..., events: _Optional[_Iterable[_Union[RouteSnapshot.Event, _Mapping]]] = ..., averages: _Optional[_Iterable[bytes]] = ..., low_mark_us: _Optional[int] = ..., catalogue_version: _Optional[int] = ..., blocked: _Optional[_Iterable[bytes]] = ..., ignored: _Optional[_Iterable[_Union[RouteSnapshot.Ignored, _Mapping]]] = ...) -> None: ...
