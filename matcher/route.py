@@ -19,6 +19,7 @@ from matcher.event import Event, Triple, best_triple
 from matcher.evidence import MIN_WORDS, Calibration, Comparison, Evidence, OwnNull, compare
 from matcher.fingerprint import MAX_WORDS
 from matcher.grid import HOP_MS
+from matcher.observer import Observer
 from matcher.window import Request, Window
 
 # Candidates of a triple: one standard deviation and a half is where pairs of one recording begin (SCIENCE, rule of
@@ -141,6 +142,7 @@ class Route:
     def __init__(self, name: str, policy: Policy, calibration: Calibration) -> None:
         """`name` is the origin that its averages carry, unique among routes and shards."""
         self.name = name
+        self.observer: Observer | None = None
         self.policy = policy
         self.calibration = calibration
         self.window = Window(calibration, policy.window_requests)
@@ -269,10 +271,14 @@ class Route:
                 self._refresh(self.events[request.event], at_us, outcome)
             return
         if self._request_is_blocked(request, outcome):
+            if self.observer is not None:
+                self.observer.blocked(request)
             return
         words = self.window.fingerprint(request)
         match, tried = self.catalogue.best(words, float(self.window.shifts[request.row]), at_us)
         outcome.counts["catalogue_comparisons"] += tried
+        if self.observer is not None:
+            self.observer.catalogue(request, match, tried, self._template_threshold(tried))
         if match is not None and match[1].score >= self._template_threshold(tried):
             average, evidence = match
             event = self.events.get(average.media_id)
@@ -316,6 +322,8 @@ class Route:
         # A triple scores no more than any two of its edges together: what cannot pass is not looked at any further.
         worth = threshold - ROUNDING
         if len(rows) < 2 or np.partition(found.scores, -2)[-2:].sum() < worth:
+            if self.observer is not None:
+                self.observer.search(request, self.window.of_rows(rows), found, None, threshold)
             return None
         chosen = self._candidates(request, rows, found.scores)
         scores = found.scores[chosen]
@@ -329,6 +337,8 @@ class Route:
             between[i, i + 1 : end] = np.where(edges.scores > EDGE_SCORE, edges.scores, -np.inf)
             between_alignments[i, i + 1 : end] = edges.alignments
         triple = best_triple(request.row, rows[chosen], scores, found.alignments[chosen], between, between_alignments)
+        if self.observer is not None:
+            self.observer.search(request, self.window.of_rows(rows), found, triple, threshold)
         if triple is None or triple.score < threshold:
             return None
         return triple, found.at(int(chosen[np.flatnonzero(np.isin(rows[chosen], triple.rows))[0]]))
@@ -451,7 +461,10 @@ class Route:
             average = self.catalogue.averages[event.media_id]
             rows = self.window.undecided_rows()
             found = self._compare(average.words, self.catalogue.shift(event.media_id), rows, outcome)
-            passed = np.flatnonzero(found.scores >= self._template_threshold(len(self.catalogue.averages)))
+            threshold = self._template_threshold(len(self.catalogue.averages))
+            if self.observer is not None:
+                self.observer.sweep(event.media_id, self.window.of_rows(rows), found, threshold)
+            passed = np.flatnonzero(found.scores >= threshold)
             joining = [
                 (request, position)
                 for request, position in zip(self.window.of_rows(rows[passed]), passed, strict=True)
