@@ -14,6 +14,7 @@ from rich.console import Console
 
 from pipeline.demo.command import demo
 from pipeline.errors import FailedError, InputError
+from pipeline.explain import command as explain
 from pipeline.flags import ConfigFile, with_settings
 from pipeline.media import app as media
 from pipeline.options import ConfigError, load_settings
@@ -188,6 +189,7 @@ app.command("record")(with_settings(*RECORD_SETTINGS)(record))
 app.command("replay")(with_settings("bootstrap_servers", "audio_topic")(replay))
 app.command("simulate")(simulate)
 app.command("demo")(demo)
+app.command("explain")(explain)
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:

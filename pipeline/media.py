@@ -70,7 +70,7 @@ def block(
 
     check_cluster(settings, roles=["media", "control"])
     key = f"{BLOCK}/{media_id}"
-    found = _averages(settings).get(media_id)
+    found = averages(settings).get(media_id)
     if found is None and key in given(settings):
         print(f"{media_id} is blocked already")
         return
@@ -110,7 +110,7 @@ def _entries(settings: Settings) -> list[dict[str, Any]]:
         for key, order in given(settings).items()
         if key.startswith(f"{BLOCK}/") and order.HasField("block")
     }
-    media = {media_id: order.block for media_id, order in orders.items()} | _averages(settings)
+    media = {media_id: order.block for media_id, order in orders.items()} | averages(settings)
     entries = [_entry(media_id, message, orders.get(media_id)) for media_id, message in media.items()]
     return sorted(entries, key=lambda entry: (-entry["last_heard_s"], entry["media_id"]))
 
@@ -142,8 +142,8 @@ def _why(entry: dict[str, Any]) -> str:
     return f"by {entry['blocked_by']}" + (f": {entry['reason']}" if entry["reason"] else "")
 
 
-def _averages(settings: Settings) -> dict[str, "MediaFingerprint"]:
-    """The newest fingerprint of each id on the media topic."""
+def averages(settings: Settings) -> dict[str, "MediaFingerprint"]:
+    """Give the newest fingerprint of each id on the media topic."""
     found: dict[str, MediaFingerprint] = {}
     for media_id, message in _records(settings):
         found.pop(media_id, None)

@@ -46,6 +46,14 @@ def test_help_is_light() -> None:
     [
         *((), ("run",), ("record",), ("replay",), ("evaluate",), ("simulate",), ("demo",)),
         *(("config", "check"), ("topics", "create")),
+        *(
+            ("shadow",),
+            ("shadow", "on"),
+            ("shadow", "off"),
+            ("shadow", "status"),
+            ("media", "list"),
+            ("media", "block"),
+        ),
     ],
 )
 def test_every_command_has_help(capsys: pytest.CaptureFixture[str], command: tuple[str, ...]) -> None:

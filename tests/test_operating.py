@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
+from kafka import TopicPartition
 from sounds import write_recording
 from stage import Stage
 from test_cli import _run
@@ -14,6 +15,7 @@ from test_cli import _run
 from pipeline.decisions import DecisionLine
 from pipeline.recording import Recording
 from pipeline.replay import replay
+from pipeline.topics import admin_client
 from pipeline.trial import Job
 
 HOMES = 4
@@ -22,7 +24,7 @@ numbers = itertools.count()
 
 
 class Street:
-    """Homes that hear one of two sounds whenever they are told to, and a job that decides about them."""
+    """Homes that hear one of some sounds whenever they are told to, and a job that decides about them."""
 
     def __init__(self, stage: Stage, job: Job, sounds: list[Recording]) -> None:
         self.stage, self.job, self._sounds = stage, job, sounds
@@ -65,7 +67,7 @@ class Street:
 def street(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Street]:
     sounds = [
         Recording.load(write_recording(tmp_path_factory.mktemp("sound"), seed, events=1, homes=HOMES, live=0))
-        for seed in (3, 5)
+        for seed in (3, 5, 7)
     ]
     with Stage(kafka, "operating") as stage, stage.job() as job:
         yield Street(stage, job, sounds)
@@ -121,3 +123,49 @@ def test_a_blocked_average_is_gone_everywhere_and_does_not_come_back(
     assert (code, "is not blocked" in err) == (2, True)
     code, _, err = _run(capsys, "media", "block", "d-nothing", *media)
     assert (code, "there is no average 'd-nothing'" in err) == (2, True)
+
+
+def test_a_request_is_explained_from_its_audio_and_from_that_of_others(
+    street: Street, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The regrown decision is the one that was published, evidence and all."""
+    decisions = street.air(2)
+    assert len(decisions) == HOMES
+    for decision in decisions:
+        code, out, _ = _run(capsys, "explain", decision.request_id, "--json", *street.flags)
+        found = json.loads(out)
+        assert code == 0
+        assert found["ignored"]
+        assert found["published"]["media_id"] == found["ignore"]["media_id"] == decision.media_id
+        assert found["ignore"]["score"] == pytest.approx(decision.score, abs=1e-3)
+        assert found["ignore"]["audio_used_ms"] == decision.audio_used_ms
+        assert found["route"] == ROUTE + "/0"
+        assert found["window_requests"] == HOMES - 1
+        assert found["notes"] == []
+        passed = [step for step in found["steps"] if step["score"] and step["score"] >= step["threshold"]]
+        assert passed[-1]["score"] == pytest.approx(decision.score, abs=1e-3)
+    code, out, _ = _run(capsys, "explain", decision.request_id, *street.flags)
+    assert code == 0
+    assert f"ignored (CONCURRENT) by {decision.media_id} of" in out
+    assert "published: IGNORE, CONCURRENT" in out
+
+
+def test_a_request_that_is_not_there_is_one_sentence(street: Street, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whether the id is wrong, the time, or the audio gone: with what is known of it."""
+    (decision, *_) = street.air(0)
+    code, out, err = _run(capsys, "explain", "nobody", *street.flags)
+    assert (code, out) == (2, "")
+    assert "request 'nobody' is not on 'operating-audio' from " in err
+    code, _, err = _run(capsys, "explain", decision.request_id, "--around", "2001-01-01", *street.flags)
+    assert code == 2
+    assert f"request {decision.request_id!r}" in err
+    with admin_client(street.stage.settings.bootstrap_servers) as admin:
+        ends = street.stage.committed()
+        topic = street.stage.settings.audio_topic
+        admin.delete_records({TopicPartition(topic, partition): end for partition, end in ends.items()})
+    code, _, err = _run(capsys, "explain", decision.request_id, *street.flags)
+    assert code == 2
+    assert (
+        f"the audio of request {decision.request_id!r} has left 'operating-audio', and only its decision is left" in err
+    )
+    assert err.count("\n") == 1
