@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from pipeline.demo.command import demo
+from pipeline.dlq import app as dlq
 from pipeline.errors import FailedError, InputError
 from pipeline.explain import command as explain
 from pipeline.flags import ConfigFile, with_settings
@@ -39,6 +40,7 @@ app.add_typer(config_app, name="config")
 app.add_typer(topics_app, name="topics")
 app.add_typer(shadow, name="shadow")
 app.add_typer(media, name="media")
+app.add_typer(dlq, name="dlq")
 
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 

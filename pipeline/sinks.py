@@ -21,6 +21,7 @@ from pipeline import metrics
 from pipeline.messages.hushword_pb2 import Decision, MediaFingerprint
 from pipeline.messages.internal_pb2 import DeadLetter, Progress, Verdicts
 from pipeline.options import Settings
+from pipeline.wire import REDRIVEN
 
 log = logging.getLogger(__name__)
 
@@ -121,6 +122,7 @@ def _headers(letter: DeadLetter) -> list[tuple[str, bytes]]:
         "timestamp": str(letter.timestamp_ms),
         "stage": letter.stage,
         "error": letter.error,
+        **({REDRIVEN: str(letter.redriven)} if letter.redriven else {}),
     }
     return [(name, text.encode()) for name, text in headers.items()]
 

@@ -29,7 +29,7 @@ from pipeline.chunks import BadRecordError
 from pipeline.marks import NEVER_US
 from pipeline.messages.internal_pb2 import Batch, DeadLetter, Progress
 from pipeline.options import Settings
-from pipeline.wire import growth_to_message
+from pipeline.wire import growth_to_message, times_redriven
 
 log = logging.getLogger(__name__)
 
@@ -380,6 +380,7 @@ def _dead_letter(record: Any, error: BadRecordError) -> DeadLetter:
         timestamp_ms=record.timestamp,
         stage=error.stage,
         error=str(error),
+        redriven=times_redriven(record.headers),
     )
 
 

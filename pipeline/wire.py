@@ -1,6 +1,7 @@
 """Between the library's objects and the messages."""
 
 import uuid
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -16,6 +17,10 @@ _DECISIONS = uuid.UUID("5f0d8a52-6d7c-5b9e-9c36-1f6f7f0a4c11")
 _REASONS = {Reason.CONCURRENT: topics.Decision.CONCURRENT, Reason.DISCOVERED: topics.Decision.DISCOVERED}
 
 
+# A header of records that somebody has taken out of the dead letters and sent again: how many times.
+REDRIVEN = "redriven"
+
+
 class BadMediaError(ValueError):
     """A record of the media topic that is not a fingerprint."""
 
@@ -23,6 +28,12 @@ class BadMediaError(ValueError):
 def decision_id(request_id: str) -> str:
     """Give the id of the one decision that there can be about a request."""
     return str(uuid.uuid5(_DECISIONS, request_id))
+
+
+def times_redriven(headers: Iterable[tuple[str, bytes | None]]) -> int:
+    """Give how many times a record was sent again from the dead letters; what is no number counts as none."""
+    text = (dict(headers).get(REDRIVEN) or b"").decode(errors="replace")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 6 else 0
 
 
 def growth_to_message(growth: Growth) -> internal.Growth:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
-from kafka import TopicPartition
+from kafka import KafkaProducer, TopicPartition
 from sounds import write_recording
 from stage import Stage
 from test_cli import _run
@@ -169,3 +169,29 @@ def test_a_request_that_is_not_there_is_one_sentence(street: Street, capsys: pyt
         f"the audio of request {decision.request_id!r} has left 'operating-audio', and only its decision is left" in err
     )
     assert err.count("\n") == 1
+
+
+def test_a_letter_that_is_sent_again_and_refused_again_does_not_go_in_circles(
+    street: Street, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The job counts how often it has seen it."""
+    stage = street.stage
+    letters = stage.settings.dead_letter_topic
+    before = len(stage.records(letters))
+    producer = KafkaProducer(bootstrap_servers=stage.settings.bootstrap_servers)
+    producer.send(stage.settings.audio_topic, b"not audio", key=b"bad").get(10)
+    producer.close()
+    stage.wait(street.job, lambda: len(stage.records(letters)) == before + 1)
+    flags = (*street.flags[:4], "--dead-letter-topic", letters, "--error", "not an AudioChunk")
+    _, out, _ = _run(capsys, "dlq", "redrive", *flags)
+    assert "1 of 1 were sent" in out
+    stage.wait(street.job, lambda: len(stage.records(letters)) == before + 2)
+    newest = max(
+        stage.records(letters), key=lambda record: (record.timestamp, dict(record.headers).get("redriven", b""))
+    )
+    assert dict(newest.headers)["redriven"] == b"1"
+    assert newest.value == b"not audio"
+    last = ("--partition", str(newest.partition), "--from-offset", str(newest.offset))
+    _, out, _ = _run(capsys, "dlq", "redrive", *flags, *last)
+    assert "0 of 1 were sent" in out
+    assert "1 left alone: they were sent again before" in out

@@ -43,7 +43,7 @@ class Progress(_message.Message):
     def __init__(self, routes: _Optional[_Iterable[str]] = ..., needed: _Optional[_Mapping[int, int]] = ...) -> None: ...
 
 class DeadLetter(_message.Message):
-    __slots__ = ("key", "has_key", "value", "topic", "partition", "offset", "timestamp_ms", "stage", "error")
+    __slots__ = ("key", "has_key", "value", "topic", "partition", "offset", "timestamp_ms", "stage", "error", "redriven")
     KEY_FIELD_NUMBER: _ClassVar[int]
     HAS_KEY_FIELD_NUMBER: _ClassVar[int]
     VALUE_FIELD_NUMBER: _ClassVar[int]
@@ -53,6 +53,7 @@ class DeadLetter(_message.Message):
     TIMESTAMP_MS_FIELD_NUMBER: _ClassVar[int]
     STAGE_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
+    REDRIVEN_FIELD_NUMBER: _ClassVar[int]
     key: bytes
     has_key: bool
     value: bytes
@@ -62,7 +63,8 @@ class DeadLetter(_message.Message):
     timestamp_ms: int
     stage: str
     error: str
-    def __init__(self, key: _Optional[bytes] = ..., has_key: bool = ..., value: _Optional[bytes] = ..., topic: _Optional[str] = ..., partition: _Optional[int] = ..., offset: _Optional[int] = ..., timestamp_ms: _Optional[int] = ..., stage: _Optional[str] = ..., error: _Optional[str] = ...) -> None: ...
+    redriven: int
+    def __init__(self, key: _Optional[bytes] = ..., has_key: bool = ..., value: _Optional[bytes] = ..., topic: _Optional[str] = ..., partition: _Optional[int] = ..., offset: _Optional[int] = ..., timestamp_ms: _Optional[int] = ..., stage: _Optional[str] = ..., error: _Optional[str] = ..., redriven: _Optional[int] = ...) -> None: ...
 
 class Batch(_message.Message):
     __slots__ = ("growths", "low_mark_us", "progress", "dead_letters", "learned", "withdrawn", "blocked", "unblocked")
