@@ -17,6 +17,7 @@ from pipeline.dlq import app as dlq
 from pipeline.errors import FailedError, InputError
 from pipeline.explain import command as explain
 from pipeline.flags import ConfigFile, with_settings
+from pipeline.listing import decisions as list_decisions
 from pipeline.media import app as media
 from pipeline.options import ConfigError, load_settings
 from pipeline.record_command import RECORD_SETTINGS, record
@@ -192,6 +193,7 @@ app.command("replay")(with_settings("bootstrap_servers", "audio_topic")(replay))
 app.command("simulate")(simulate)
 app.command("demo")(demo)
 app.command("explain")(explain)
+app.command("decisions")(list_decisions)
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:

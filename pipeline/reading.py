@@ -52,6 +52,24 @@ def records(
             open_ones = {at for at in open_ones if consumer.position(at) < ends[at]}
 
 
+def follow(bootstrap_servers: str, topic: str, *, since_ms: int | None) -> Iterator[Any]:
+    """Give a topic's records as they come, for ever, from an append time on; None for from now on.
+
+    Raises:
+        TopicError: there is no such topic, or no answer.
+
+    """
+    with connected(bootstrap_servers, topic) as (consumer, partitions):
+        consumer.assign(partitions)
+        if since_ms is None:
+            consumer.seek_to_end(*partitions)
+        else:
+            seek(consumer, partitions, since_ms)
+        while True:
+            for batch in consumer.poll(timeout_ms=200).values():
+                yield from batch
+
+
 def seek(consumer: Any, partitions: list[TopicPartition], since_ms: int | None) -> None:
     """Put a consumer where a time begins in each partition, or where the topic does."""
     consumer.seek_to_beginning(*partitions)

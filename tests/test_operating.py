@@ -2,8 +2,12 @@
 
 import itertools
 import json
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -11,6 +15,8 @@ from kafka import KafkaProducer, TopicPartition
 from sounds import write_recording
 from stage import Stage
 from test_cli import _run
+from test_control import soon
+from test_gateway import SOURCE as GATEWAY
 
 from pipeline.decisions import DecisionLine
 from pipeline.recording import Recording
@@ -195,3 +201,63 @@ def test_a_letter_that_is_sent_again_and_refused_again_does_not_go_in_circles(
     _, out, _ = _run(capsys, "dlq", "redrive", *flags, *last)
     assert "0 of 1 were sent" in out
     assert "1 left alone: they were sent again before" in out
+
+
+@contextmanager
+def reading(*command: str) -> Iterator[Callable[[int], list[str]]]:
+    """Run a program for the length of a `with`; gives what waits for so many lines of its standard output, in all."""
+    with tempfile.TemporaryFile("w+") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=subprocess.PIPE, text=True)
+
+        def lines(least: int) -> list[str]:
+            deadline_s = time.monotonic() + 60
+            while True:
+                out.seek(0)
+                found = out.read().splitlines()
+                if len(found) >= least or time.monotonic() > deadline_s:
+                    return found
+                assert process.poll() is None
+                time.sleep(0.05)
+
+        try:
+            yield lines
+        finally:
+            process.kill()
+            process.communicate()
+
+
+def test_decisions_are_followed_and_a_gateway_acts_on_them(street: Street, capsys: pytest.CaptureFixture[str]) -> None:
+    """Both hear of the same airings: one prints every decision, the other stops the streams of those to be acted on."""
+    settings = street.stage.settings
+    topics = ("--decisions-topic", settings.decisions_topic)
+    follow = (sys.executable, "-m", "pipeline.cli", "decisions", "--follow", "--json", *street.flags[:2], *topics)
+    gateway = (
+        sys.executable, str(GATEWAY), settings.bootstrap_servers, "--audio-topic", settings.audio_topic, *topics,
+        "--deadline-s", "30", "--seconds", "120",
+    )  # fmt: skip
+    with reading(*follow) as followed, reading(*gateway) as acted:
+        assert soon(lambda: bool(street.air(0)) and bool(followed(0)) and bool(acted(0)))
+        settled = len(followed(0)), len(acted(0))
+        found = street.air(0)
+        everything = [json.loads(line) for line in followed(settled[0] + HOMES)]
+        assert {line["request_id"] for line in everything[-HOMES:]} == {decision.request_id for decision in found}
+        assert all(line["latency_ms"] > 0 and line["reason"] == "DISCOVERED" for line in everything[-HOMES:])
+        stopped = acted(settled[1] + HOMES)[-HOMES:]
+        assert {line.rsplit(" ", 1)[1] for line in stopped} == {decision.request_id for decision in found}
+        assert all(line.startswith("stop ") for line in stopped)
+    capsys.readouterr()
+    listing = ("decisions", "--since", "1h", "--json", *street.flags[:2], *topics)
+    code, out, _ = _run(capsys, *listing, "--shadow")
+    shadowed = [json.loads(line) for line in out.splitlines()]
+    assert code == 0
+    assert shadowed
+    assert all(line["shadow"] for line in shadowed)
+    _, out, _ = _run(capsys, *listing, "--no-shadow", "--reason", "CONCURRENT", "--locale", "en-US")
+    others = [json.loads(line) for line in out.splitlines()]
+    assert others
+    assert not any(line["shadow"] or line["reason"] != "CONCURRENT" for line in others)
+    _, out, _ = _run(capsys, *listing, "--locale", "de-DE")
+    assert out == ""
+    _, out, _ = _run(capsys, *listing[:3], *listing[4:], "--media", others[0]["media_id"])
+    assert out
+    assert all(f"  {others[0]['media_id']} of " in line for line in out.splitlines())
