@@ -135,6 +135,15 @@ class Outcome:
     dropped_averages: list[str] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
 
+    def add(self, later: "Outcome") -> None:
+        """Take in what came of later growths."""
+        self.ignores += later.ignores
+        self.averages.update(later.averages)
+        # Those that are there again are not withdrawn: averages are told before what was dropped.
+        dropped = [media_id for media_id in self.dropped_averages if media_id not in later.averages]
+        self.dropped_averages = dropped + later.dropped_averages
+        self.counts.update(later.counts)
+
 
 class Route:
     """The window, the open events and the catalogue of one (wake word, locale, shard)."""

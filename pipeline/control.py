@@ -73,6 +73,11 @@ class Controls:
         orders = (self._follower.newest(SHADOW), self._follower.newest(f"{SHADOW}/{route.rsplit('/', 1)[0]}"))
         return any(order is not None and order.shadow != Control.OFF for order in orders)
 
+    def is_ordered(self, key: str) -> bool:
+        """Whether shadow is ordered under this very key."""
+        order = self._follower.newest(key)
+        return order is not None and order.shadow != Control.OFF
+
     def since(self, number: int) -> tuple[list[tuple[str, Control | None]], int]:
         """Give the orders that came after number `number`, None for one that was taken back, and the number now."""
         return self._follower.since(number)

@@ -5,9 +5,11 @@ under a version; Beam's state is its truth: a snapshot, the batches since, and t
 version is not the state's is thrown away and rebuilt, so a bundle that failed leaves nothing behind.
 """
 
+import logging
 import os
 import time
 from collections.abc import Iterator
+from itertools import groupby
 from typing import Any
 
 import apache_beam as beam
@@ -19,14 +21,17 @@ from matcher.catalogue import Average
 from matcher.evidence import shipped_calibration
 from matcher.route import Ignore, Outcome, Policy, Route
 from pipeline import metrics
-from pipeline.control import BLOCK, Controls
+from pipeline.control import BLOCK, Controls, shadow_key
 from pipeline.follow import media_follower
-from pipeline.messages.hushword_pb2 import MediaFingerprint
-from pipeline.messages.internal_pb2 import Batch, Verdicts
+from pipeline.guard import Guard
+from pipeline.messages.hushword_pb2 import Control, MediaFingerprint
+from pipeline.messages.internal_pb2 import Batch, RouteState, Verdicts
 from pipeline.options import Settings
 from pipeline.snapshot import restore, snapshot
 from pipeline.source import DEAD_LETTERS
 from pipeline.wire import average_from_message, average_to_message, decision, growth_from_message
+
+log = logging.getLogger(__name__)
 
 # Batches that a rebuild has to go through, at most: some seconds of a busy route.
 COMPACT_BATCHES = 256
@@ -50,8 +55,8 @@ def policy_of(settings: Settings) -> Policy:
 class _Working:
     """A route in memory, and the version of the state that it is the equal of."""
 
-    def __init__(self, route: Route, version: bytes, batches: int) -> None:
-        self.route, self.version, self.batches = route, version, batches
+    def __init__(self, route: Route, guard: Guard, version: bytes) -> None:
+        self.route, self.guard, self.version, self.batches = route, guard, version, 0
         self.heard = 0  # how much of the follower's news the route has taken
         self.obeyed = 0  # how many of the orders
 
@@ -101,7 +106,7 @@ class DecideRequests(beam.DoFn):
         working = self._current(name, version.read() or b"", saved, batches)
         told = self._learn(working, batch) | self._obey(working, batch)
         began_s = time.perf_counter()
-        outcome = _hear(working.route, batch)
+        outcome, tripped = _hear(working, batch)
         if batch.growths:
             metrics.MATCHING.observe(time.perf_counter() - began_s)
         # A mark alone changes nothing that the next one would not, unless something was learned or goes out.
@@ -114,15 +119,21 @@ class DecideRequests(beam.DoFn):
                 batches.add(batch.SerializeToString() if told else data)
             else:
                 batches.clear()
-                saved.write(snapshot(working.route))
+                state = RouteState(route=snapshot(working.route), guard=working.guard.to_message())
+                saved.write(state.SerializeToString())
                 working.batches = 0
         metrics.ROUTES.count(name, outcome.counts)
         metrics.ROUTES.show(working.route)
-        shadow = self._settings.shadow or self._controls.in_shadow(name)
+        shadow, tripped_us = self._settings.shadow or self._controls.in_shadow(name), working.guard.tripped_us
         metrics.ORDERS_FOLLOWED.set(self._controls.is_current)
-        metrics.ROUTE_SHADOW.labels(metrics.ROUTES.label(name)).set(shadow)
+        metrics.ROUTE_SHADOW.labels(metrics.ROUTES.label(name)).set(shadow or tripped_us > 0)
         verdicts = Verdicts(dropped_averages=outcome.dropped_averages, progress=batch.progress)
-        verdicts.decisions.extend(self._decision(name, ignore, shadow=shadow) for ignore in outcome.ignores)
+        verdicts.decisions.extend(
+            self._decision(name, ignore, shadow=shadow or 0 < tripped_us <= ignore.decided_at_us)
+            for ignore in outcome.ignores
+        )
+        if tripped is not None:
+            self._announce(name, tripped, verdicts)
         verdicts.averages.extend(
             average_to_message(average, name).SerializeToString() for average in outcome.averages.values()
         )
@@ -133,13 +144,16 @@ class DecideRequests(beam.DoFn):
         if working is not None and working.version == version:
             return working
         data = saved.read() if version else None
+        guard = Guard.of(self._settings)
         if data:
-            route = restore(data, name, self._policy, self._calibration)
+            state = RouteState.FromString(data)
+            route = restore(state.route, name, self._policy, self._calibration)
+            guard.restore(state.guard)
         else:
             route = Route(name, self._policy, self._calibration)
-        working = self._working[name] = _Working(route, version, 0)
+        working = self._working[name] = _Working(route, guard, version)
         for block in batches.read() if version else ():
-            _hear(route, Batch.FromString(block))
+            _hear(working, Batch.FromString(block))
             working.batches += 1
         return working
 
@@ -164,6 +178,8 @@ class DecideRequests(beam.DoFn):
         orders, working.obeyed = self._controls.since(working.obeyed)
         route = working.route
         for key, order in orders:
+            if key == shadow_key(route.name) and order is not None and order.shadow == Control.OFF:
+                batch.released = bool(working.guard.tripped_us)
             about, _, media_id = key.partition("/")
             if about != BLOCK:
                 continue
@@ -172,7 +188,20 @@ class DecideRequests(beam.DoFn):
                     batch.unblocked.append(media_id)
             elif media_id not in route.blocked.averages and _is_of(route, order.block.wake_word, order.block.locale):
                 batch.blocked.append(order.block.SerializeToString())
-        return bool(batch.blocked or batch.unblocked)
+        return bool(batch.blocked or batch.unblocked or batch.released)
+
+    def _announce(self, name: str, rate: float, verdicts: Verdicts) -> None:
+        """Turn all shards of the route to shadow, unless somebody has, and say so."""
+        key = shadow_key(name)
+        window_s = self._settings.ignore_rate_window_s
+        reason = f"{rate:.0%} of its requests were ignored over {window_s:.0f} s, which is over ignore_rate_bound"
+        log.error("%s works in shadow from now on, until somebody turns it back: %s", name, reason)
+        metrics.ROUTES_TURNED_TO_SHADOW.inc()
+        if not self._controls.is_ordered(key):
+            order = Control(
+                by=f"the guard of {name}", reason=reason, ordered_at_us=round(time.time() * 1e6), shadow=Control.ON
+            )
+            verdicts.order.key, verdicts.order.value = key, order.SerializeToString()
 
     def _decision(self, name: str, ignore: Ignore, *, shadow: bool) -> bytes:
         waited_ms = time.time() * 1000 - ignore.audio_appended_us / 1000
@@ -203,15 +232,27 @@ def _is_of(route: Route, wake_word: str, locale: str) -> bool:
     return route.name.rsplit("/", 1)[0] == f"{wake_word}/{locale}"
 
 
-def _hear(route: Route, batch: Batch) -> Outcome:
+def _hear(working: _Working, batch: Batch) -> tuple[Outcome, float | None]:
+    """Let a route hear a batch, and its guard what came of it; gives the rate at which the guard trips, if it does."""
+    route, guard = working.route, working.guard
+    outcome = Outcome()
+    if batch.released:
+        guard.release()
     for media_id in batch.withdrawn:
         route.forget(media_id)
-    told = [route.block(average_from_message(MediaFingerprint.FromString(blocked))) for blocked in batch.blocked]
+    for blocked in batch.blocked:
+        outcome.add(route.block(average_from_message(MediaFingerprint.FromString(blocked))))
     for media_id in batch.unblocked:
         route.unblock(media_id)
-    told += [route.learn(average_from_message(MediaFingerprint.FromString(learned))) for learned in batch.learned]
-    outcome = route.hear([growth_from_message(growth) for growth in batch.growths], batch.low_mark_us)
-    outcome.dropped_averages[:0] = [media_id for earlier in told for media_id in earlier.dropped_averages]
-    for earlier in told:
-        outcome.counts.update(earlier.counts)
-    return outcome
+    for learned in batch.learned:
+        outcome.add(route.learn(average_from_message(MediaFingerprint.FromString(learned))))
+    tripped = None
+    growths = map(growth_from_message, batch.growths)
+    # By slots of the guard, so that it does not matter how growths were batched; nearly always there is one.
+    for slot, together in groupby(growths, key=lambda growth: guard.slot(growth.end_us)):
+        heard = route.hear(list(together), route.now_us)
+        if guard.count(slot, heard.counts["requests"], heard.counts["ignored"]):
+            tripped = guard.rate()
+        outcome.add(heard)
+    outcome.add(route.hear([], batch.low_mark_us))
+    return outcome, tripped

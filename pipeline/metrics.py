@@ -81,6 +81,9 @@ ORDERS_LEFT_OUT = Counter(
 )
 ORDERS_FOLLOWED = _gauge("hushword_orders_followed", "1 while the control topic is followed; 0: everything in shadow.")
 ROUTE_SHADOW = _gauge("hushword_route_shadow", "1 while the route decides for the record only.", ("route",))
+ROUTES_TURNED_TO_SHADOW = Counter(
+    "hushword_routes_turned_to_shadow", "Times that a route turned itself to shadow, because most of it was ignored."
+)
 DECISIONS = Counter("hushword_decisions", "Decisions that the broker has.", ["reason", "late", "shadow"])
 ASKED_AGAIN = Counter(
     "hushword_asked_again", "Households that asked again within ten seconds of an IGNORE: a proxy for false ignores."

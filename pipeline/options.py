@@ -94,6 +94,18 @@ class Settings(BaseSettings):
     discovery_delay_ms: int = Field(
         2000, ge=0, le=600_000, description="A discovered average is valid on other shards so long after it was found."
     )
+    ignore_rate_bound: float = Field(
+        0.6,
+        gt=0.0,
+        le=1.0,
+        description="Mean share of ignored requests over which a route turns itself to shadow; 1 for never.",
+    )
+    ignore_rate_window_s: float = Field(
+        600.0, ge=60.0, le=86_400.0, description="Over how long that share is taken, in s of capture time."
+    )
+    ignore_rate_requests: int = Field(
+        100, ge=1, le=1_000_000, description="Requests in that time without which the share says nothing."
+    )
     metrics_port: int | None = Field(
         None, ge=1, le=65_535, description="Port for /metrics, /healthz and /readyz; none is served by default."
     )

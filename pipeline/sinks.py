@@ -69,6 +69,8 @@ class WriteVerdicts(beam.DoFn):
             self._send(self._settings.media_topic, MediaFingerprint.FromString(average).media_id.encode(), average)
         for media_id in verdicts.dropped_averages:
             self._send(self._settings.media_topic, media_id.encode(), None)
+        if verdicts.HasField("order"):
+            self._send(self._settings.control_topic, verdicts.order.key.encode(), verdicts.order.value)
         for letter in verdicts.dead_letters:
             key = letter.key if letter.has_key else None
             self._send(self._settings.dead_letter_topic, key, letter.value, _headers(letter))

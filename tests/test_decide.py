@@ -60,6 +60,10 @@ class Ordered(Told):
     def in_shadow(self, _route: str) -> bool:
         return self.shadow
 
+    def is_ordered(self, key: str) -> bool:
+        order = dict(self.news).get(key)
+        return order is not None and order.shadow != Control.OFF
+
 
 @dataclasses.dataclass
 class Value:

@@ -67,7 +67,7 @@ class DeadLetter(_message.Message):
     def __init__(self, key: _Optional[bytes] = ..., has_key: bool = ..., value: _Optional[bytes] = ..., topic: _Optional[str] = ..., partition: _Optional[int] = ..., offset: _Optional[int] = ..., timestamp_ms: _Optional[int] = ..., stage: _Optional[str] = ..., error: _Optional[str] = ..., redriven: _Optional[int] = ...) -> None: ...
 
 class Batch(_message.Message):
-    __slots__ = ("growths", "low_mark_us", "progress", "dead_letters", "learned", "withdrawn", "blocked", "unblocked")
+    __slots__ = ("growths", "low_mark_us", "progress", "dead_letters", "learned", "withdrawn", "blocked", "unblocked", "released")
     GROWTHS_FIELD_NUMBER: _ClassVar[int]
     LOW_MARK_US_FIELD_NUMBER: _ClassVar[int]
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
@@ -76,6 +76,7 @@ class Batch(_message.Message):
     WITHDRAWN_FIELD_NUMBER: _ClassVar[int]
     BLOCKED_FIELD_NUMBER: _ClassVar[int]
     UNBLOCKED_FIELD_NUMBER: _ClassVar[int]
+    RELEASED_FIELD_NUMBER: _ClassVar[int]
     growths: _containers.RepeatedCompositeFieldContainer[Growth]
     low_mark_us: int
     progress: Progress
@@ -84,21 +85,57 @@ class Batch(_message.Message):
     withdrawn: _containers.RepeatedScalarFieldContainer[str]
     blocked: _containers.RepeatedScalarFieldContainer[bytes]
     unblocked: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, growths: _Optional[_Iterable[_Union[Growth, _Mapping]]] = ..., low_mark_us: _Optional[int] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., dead_letters: _Optional[_Iterable[_Union[DeadLetter, _Mapping]]] = ..., learned: _Optional[_Iterable[bytes]] = ..., withdrawn: _Optional[_Iterable[str]] = ..., blocked: _Optional[_Iterable[bytes]] = ..., unblocked: _Optional[_Iterable[str]] = ...) -> None: ...
+    released: bool
+    def __init__(self, growths: _Optional[_Iterable[_Union[Growth, _Mapping]]] = ..., low_mark_us: _Optional[int] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., dead_letters: _Optional[_Iterable[_Union[DeadLetter, _Mapping]]] = ..., learned: _Optional[_Iterable[bytes]] = ..., withdrawn: _Optional[_Iterable[str]] = ..., blocked: _Optional[_Iterable[bytes]] = ..., unblocked: _Optional[_Iterable[str]] = ..., released: bool = ...) -> None: ...
 
 class Verdicts(_message.Message):
-    __slots__ = ("decisions", "averages", "dropped_averages", "progress", "dead_letters")
+    __slots__ = ("decisions", "averages", "dropped_averages", "progress", "dead_letters", "order")
     DECISIONS_FIELD_NUMBER: _ClassVar[int]
     AVERAGES_FIELD_NUMBER: _ClassVar[int]
     DROPPED_AVERAGES_FIELD_NUMBER: _ClassVar[int]
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
     DEAD_LETTERS_FIELD_NUMBER: _ClassVar[int]
+    ORDER_FIELD_NUMBER: _ClassVar[int]
     decisions: _containers.RepeatedScalarFieldContainer[bytes]
     averages: _containers.RepeatedScalarFieldContainer[bytes]
     dropped_averages: _containers.RepeatedScalarFieldContainer[str]
     progress: Progress
     dead_letters: _containers.RepeatedCompositeFieldContainer[DeadLetter]
-    def __init__(self, decisions: _Optional[_Iterable[bytes]] = ..., averages: _Optional[_Iterable[bytes]] = ..., dropped_averages: _Optional[_Iterable[str]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., dead_letters: _Optional[_Iterable[_Union[DeadLetter, _Mapping]]] = ...) -> None: ...
+    order: Order
+    def __init__(self, decisions: _Optional[_Iterable[bytes]] = ..., averages: _Optional[_Iterable[bytes]] = ..., dropped_averages: _Optional[_Iterable[str]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., dead_letters: _Optional[_Iterable[_Union[DeadLetter, _Mapping]]] = ..., order: _Optional[_Union[Order, _Mapping]] = ...) -> None: ...
+
+class Order(_message.Message):
+    __slots__ = ("key", "value")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    key: str
+    value: bytes
+    def __init__(self, key: _Optional[str] = ..., value: _Optional[bytes] = ...) -> None: ...
+
+class RouteState(_message.Message):
+    __slots__ = ("route", "guard")
+    ROUTE_FIELD_NUMBER: _ClassVar[int]
+    GUARD_FIELD_NUMBER: _ClassVar[int]
+    route: bytes
+    guard: RouteGuard
+    def __init__(self, route: _Optional[bytes] = ..., guard: _Optional[_Union[RouteGuard, _Mapping]] = ...) -> None: ...
+
+class RouteGuard(_message.Message):
+    __slots__ = ("tripped_us", "slots")
+    class Slot(_message.Message):
+        __slots__ = ("slot", "requests", "ignored")
+        SLOT_FIELD_NUMBER: _ClassVar[int]
+        REQUESTS_FIELD_NUMBER: _ClassVar[int]
+        IGNORED_FIELD_NUMBER: _ClassVar[int]
+        slot: int
+        requests: int
+        ignored: int
+        def __init__(self, slot: _Optional[int] = ..., requests: _Optional[int] = ..., ignored: _Optional[int] = ...) -> None: ...
+    TRIPPED_US_FIELD_NUMBER: _ClassVar[int]
+    SLOTS_FIELD_NUMBER: _ClassVar[int]
+    tripped_us: int
+    slots: _containers.RepeatedCompositeFieldContainer[RouteGuard.Slot]
+    def __init__(self, tripped_us: _Optional[int] = ..., slots: _Optional[_Iterable[_Union[RouteGuard.Slot, _Mapping]]] = ...) -> None: ...
 
 class RouteSnapshot(_message.Message):
     __slots__ = ("requests", "events", "averages", "low_mark_us", "catalogue_version", "blocked", "ignored")
