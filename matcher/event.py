@@ -72,6 +72,7 @@ class Event:
     discovered_us: int
     households: set[str] = field(default_factory=set)
     members: dict[str, int] = field(default_factory=dict)  # request_id -> row of the arrays below
+    voters: dict[str, str] = field(default_factory=dict)  # household -> the request that votes for it
     alignments: list[int] = field(default_factory=list)
     rebuilt_us: int = 0
     last_joined_us: int = 0
@@ -103,8 +104,22 @@ class Event:
             self.words = np.concatenate((self.words, np.zeros_like(self.words)))
             self.lengths = np.concatenate((self.lengths, np.zeros_like(self.lengths)))
         self.members[request_id] = row
+        self.voters[household] = request_id
         self.alignments.append(alignment)
         self.grow(request_id, words)
+
+    def leave(self, household: str) -> None:
+        """Take a household out, and what it voted; the average is as if it had never been there."""
+        self.households.discard(household)
+        request_id = self.voters.pop(household, None)
+        if request_id is None:
+            return
+        row, last = self.members.pop(request_id), len(self.members)
+        # In order: who came first decides where votes are even.
+        self.words[row:last], self.lengths[row:last] = self.words[row + 1 : last + 1], self.lengths[row + 1 : last + 1]
+        self.words[last], self.lengths[last] = 0, 0
+        del self.alignments[row]
+        self.members = {name: at - (at > row) for name, at in self.members.items()}
 
     def grow(self, request_id: str, words: npt.NDArray[np.uint32]) -> None:
         """Take a member's words so far; nothing happens when it does not vote."""

@@ -145,6 +145,11 @@ class Outcome:
         self.counts.update(later.counts)
 
 
+def household_digest(household: str) -> str:
+    """Give what an order to erase a household calls it."""
+    return hashlib.blake2b(household.encode(), digest_size=16).hexdigest()
+
+
 class Route:
     """The window, the open events and the catalogue of one (wake word, locale, shard)."""
 
@@ -159,6 +164,7 @@ class Route:
         self.blocked = Catalogue(calibration, policy.catalogue_entries)
         self.events: dict[str, Event] = {}
         self.ignored_at_us: dict[str, int] = {}  # by household, the latest last, for as long as it may ask again
+        self.erased_until_us: dict[str, int] = {}  # by digest of a household: its requests of before are not heard
         self.now_us = -(2**62)  # event time: the latest end of a growth, or the latest low mark
         self._appended_us = 0  # when the chunk was appended that is being heard
         self._budget = policy.false_ignore_budget / 3  # for triples, for pairs beside a stranger, for averages
@@ -219,9 +225,48 @@ class Route:
         """Let what was blocked be found again; tells whether it was."""
         return self.blocked.remove(media_id)
 
+    def erase(self, digest: str, until_us: int) -> Outcome:
+        """Forget the household of this digest: its requests that started up to a time, and its votes in open events.
+
+        An event's average is made again without it, under another name, so that whoever has the old one loses it.
+        """
+        outcome = Outcome()
+        self.erased_until_us[digest] = max(until_us, self.erased_until_us.get(digest, until_us))
+        for request in list(self.window.requests.values()):
+            if request.start_us <= until_us and household_digest(request.household) == digest:
+                self.window.remove(request)
+                outcome.counts["erased_requests"] += 1
+        for household in [household for household in self.ignored_at_us if household_digest(household) == digest]:
+            del self.ignored_at_us[household]
+        for event in list(self.events.values()):
+            for household in [household for household in event.households if household_digest(household) == digest]:
+                event.leave(household)
+                outcome.counts["erased_votes"] += 1
+                self._rename(event, outcome)
+        return outcome
+
+    def _rename(self, event: Event, outcome: Outcome) -> None:
+        """Give an event that lost a household another name and a new average; one of two households ends."""
+        self._withdraw(event.media_id, outcome)
+        if len(event.households) < 3:
+            return
+        renamed = "d-" + hashlib.blake2b(f"{event.media_id}\nwithout".encode(), digest_size=8).hexdigest()
+        for request in self.window.requests.values():
+            if request.event == event.media_id:
+                request.event = renamed
+        event.media_id = renamed
+        event.published_households = 0
+        self.events[renamed] = event
+        self._rebuild(event, event.rebuilt_us, outcome)
+
     # ---- hearing -------------------------------------------------------------------------------------------------
 
     def _hear(self, growth: Growth, outcome: Outcome) -> None:
+        if self.erased_until_us:
+            until_us = self.erased_until_us.get(household_digest(growth.household))
+            if until_us is not None and growth.start_us <= until_us:
+                outcome.counts["erased_growths"] += 1
+                return
         request = self.window.requests.get(growth.request_id)
         if request is None:
             if growth.first_word > 0:
@@ -259,6 +304,9 @@ class Route:
             return
         self.now_us = now_us
         self.window.expire(now_us - self.policy.window_us)
+        if self.erased_until_us:
+            over_us = now_us - self.policy.window_us  # what started before is not let in anyway
+            self.erased_until_us = {name: us for name, us in self.erased_until_us.items() if us >= over_us}
         while self.ignored_at_us:
             household = next(iter(self.ignored_at_us))
             if self.ignored_at_us[household] >= now_us - ASKED_AGAIN_US - self.policy.window_us:

@@ -110,6 +110,12 @@ class Window:
             left += self._pop_oldest()
         return left
 
+    def remove(self, request: Request) -> None:
+        """Take a request out before its time."""
+        self._by_start.remove((request.start_us, request.request_id))
+        heapq.heapify(self._by_start)
+        self._release(request)
+
     def mark_matched(self, request: Request) -> None:
         """Note that somebody was close to this request."""
         request.matched = self.matched[request.row] = True
@@ -137,12 +143,17 @@ class Window:
 
     def _pop_oldest(self) -> list[Request]:
         _, request_id = heapq.heappop(self._by_start)
-        request = self.requests.pop(request_id)
+        request = self.requests[request_id]
+        self._release(request)
+        return [request]
+
+    def _release(self, request: Request) -> None:
+        del self.requests[request.request_id]
         self.owners[request.row] = None
+        self.words[request.row] = 0
         self.lengths[request.row] = 0
         self.measured[request.row] = self.matched[request.row] = self.ignored[request.row] = False
         self._free.append(request.row)
-        return [request]
 
     def _grow(self) -> None:
         old = len(self.owners)

@@ -25,9 +25,10 @@ from sounds import (
 
 from matcher.bits import GRADIENT
 from matcher.catalogue import Average
+from matcher.event import Event
 from matcher.evidence import shipped_calibration
 from matcher.fingerprint import MAX_WORDS
-from matcher.route import FIRST_LOOK_MS, LOOK_MS, Growth, Ignore, Outcome, Policy, Reason, Route
+from matcher.route import FIRST_LOOK_MS, LOOK_MS, Growth, Ignore, Outcome, Policy, Reason, Route, household_digest
 from pipeline.recording import Recording
 
 S = 1_000_000
@@ -410,6 +411,78 @@ def test_who_may_ask_again_is_forgotten_in_time_and_bounded() -> None:
     assert len(subject.ignored_at_us) == 4
     subject.hear([], 60 * S)
     assert subject.ignored_at_us == {}
+
+
+# ---- a household that is to be forgotten -----------------------------------------------------------------------------
+
+
+def test_an_erased_household_leaves_the_window_and_its_event_which_goes_on_under_another_name() -> None:
+    """Its average is that of the others, and whoever has the old one loses it."""
+    subject = route()
+    heard = airing("ad", "abcd")
+    one_by_one(subject, in_order(*heard))
+    (before,) = subject.events
+    outcome = subject.erase(household_digest("b"), 10 * S)
+    (after,) = subject.events.values()
+    assert after.media_id != before
+    assert after.households == {"a", "c", "d"}
+    assert set(after.voters) == {"a", "c", "d"}
+    assert outcome.dropped_averages == [before]
+    assert list(outcome.averages) == list(subject.catalogue.averages) == [after.media_id]
+    assert outcome.averages[after.media_id].households == 3
+    assert "b" not in {request.household for request in subject.window.requests.values()}
+    assert "b" not in subject.ignored_at_us
+    # What joins later joins the one that is left.
+    found = ignores(one_by_one(subject, in_order(*airing("ad", "e", 4 * S))))
+    assert [(ignore.household, ignore.media_id, ignore.households) for ignore in found] == [("e", after.media_id, 4)]
+
+
+def test_an_event_with_two_households_left_ends_and_its_average_with_it() -> None:
+    subject = route()
+    (found, *_) = ignores(one_by_one(subject, in_order(*airing("ad", "abc"))))
+    assert subject.erase(household_digest("a"), 10 * S).dropped_averages == [found.media_id]
+    assert subject.events == {}
+    assert subject.catalogue.averages == {}
+
+
+def test_the_erased_are_not_heard_again_but_for_what_they_ask_later() -> None:
+    """A reader that goes back brings the old audio again; what is asked after the order is asked anew."""
+    subject = route()
+    subject.erase(household_digest("a"), S)
+    outcomes = one_by_one(subject, in_order(*airing("ad", "abc")))
+    assert ignores(outcomes) == []
+    assert sum(outcome.counts["erased_growths"] for outcome in outcomes) == len(airing("ad", "a")[0])
+    assert len(ignores(one_by_one(subject, in_order(*airing("ad", "ab", 3 * S))))) == 4
+    subject.hear([], 60 * S)
+    assert subject.erased_until_us == {}
+
+
+def test_erasing_somebody_who_is_not_there_changes_nothing() -> None:
+    subject, other = route(), route()
+    heard = in_order(*airing("ad", "abcd"), *people("xyz"))
+    outcome = other.erase(household_digest("nobody"), 2 * S)
+    assert (outcome.averages, outcome.dropped_averages) == ({}, [])
+    assert ignores(one_by_one(other, heard)) == ignores(one_by_one(subject, heard))
+
+
+@given(st.integers(3, 8), st.data())
+def test_an_event_without_a_household_is_the_event_that_never_had_it(homes: int, data: st.DataObject) -> None:
+    """Whichever leave, in whatever order: the average is the same, bit for bit."""
+    names = [f"h{i}" for i in range(homes)]
+    gone = data.draw(st.lists(st.sampled_from(names), max_size=homes - 2, unique=True))
+    whole, never = Event("d", 0), Event("d", 0)
+    for number, name in enumerate(names):
+        words = heard_words("ad", name, 0.3)[: MAX_WORDS - 7 * number]
+        whole.join(f"r-{name}", name, number - 2, words, number)
+        if name not in gone:
+            never.join(f"r-{name}", name, number - 2, words, number)
+    for name in gone:
+        whole.leave(name)
+    assert whole.households == never.households
+    assert sorted(whole.members.values()) == list(range(len(names) - len(gone)))
+    for ours, theirs in zip(whole.average(plain_calibration()), never.average(plain_calibration()), strict=True):
+        assert np.array_equal(ours, theirs)
+    assert not whole.words[len(whole.members) :].any()
 
 
 # ---- gaps, repeats, strays -------------------------------------------------------------------------------------------
