@@ -14,6 +14,7 @@ from rich.console import Console
 
 from pipeline.demo.command import demo
 from pipeline.dlq import app as dlq
+from pipeline.erase import erase
 from pipeline.errors import FailedError, InputError
 from pipeline.explain import command as explain
 from pipeline.flags import ConfigFile, with_settings
@@ -193,6 +194,7 @@ app.command("replay")(with_settings("bootstrap_servers", "audio_topic")(replay))
 app.command("simulate")(simulate)
 app.command("demo")(demo)
 app.command("explain")(explain)
+app.command("erase")(erase)
 app.command("decisions")(list_decisions)
 
 

@@ -22,7 +22,7 @@ from pipeline.wire import BadMediaError, average_from_message
 
 log = logging.getLogger(__name__)
 
-SHADOW, BLOCK = "shadow", "block"
+SHADOW, BLOCK, ERASE = "shadow", "block", "erase"
 # A worker that cannot read the topic does not wait for it any longer, but works in shadow.
 READ_WITHIN_S = 15.0
 _DELIVERY_S = 10

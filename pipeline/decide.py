@@ -21,7 +21,7 @@ from matcher.catalogue import Average
 from matcher.evidence import shipped_calibration
 from matcher.route import Ignore, Outcome, Policy, Route
 from pipeline import metrics
-from pipeline.control import BLOCK, Controls, shadow_key
+from pipeline.control import BLOCK, ERASE, Controls, shadow_key
 from pipeline.follow import media_follower
 from pipeline.guard import Guard
 from pipeline.messages.hushword_pb2 import Control, MediaFingerprint
@@ -58,7 +58,7 @@ class _Working:
     def __init__(self, route: Route, guard: Guard, version: bytes) -> None:
         self.route, self.guard, self.version, self.batches = route, guard, version, 0
         self.heard = 0  # how much of the follower's news the route has taken
-        self.obeyed = 0  # how many of the orders
+        self.obeyed = -1  # how many of the orders; below 0 while it has not looked
 
 
 class DecideRequests(beam.DoFn):
@@ -115,7 +115,8 @@ class DecideRequests(beam.DoFn):
             working.version = os.urandom(8)
             version.write(working.version)
             working.batches += 1
-            if working.batches < COMPACT_BATCHES:
+            # What was erased must not stand in the batches of before any longer.
+            if working.batches < COMPACT_BATCHES and not batch.erased:
                 batches.add(batch.SerializeToString() if told else data)
             else:
                 batches.clear()
@@ -174,21 +175,26 @@ class DecideRequests(beam.DoFn):
         return bool(batch.learned or batch.withdrawn)
 
     def _obey(self, working: _Working, batch: Batch) -> bool:
-        """Note in the batch, in the same way, what was ordered about media of this route."""
-        orders, working.obeyed = self._controls.since(working.obeyed)
+        """Note in the batch, in the same way, what was ordered about media, households and the shadow of this route."""
+        anew = working.obeyed < 0
+        orders, working.obeyed = self._controls.since(max(0, working.obeyed))
         route = working.route
         for key, order in orders:
             if key == shadow_key(route.name) and order is not None and order.shadow == Control.OFF:
                 batch.released = bool(working.guard.tripped_us)
-            about, _, media_id = key.partition("/")
+            about, _, name = key.partition("/")
+            if about == ERASE and order is not None and _is_due(route, name, order, anew=anew):
+                # Capture times may be ahead of the clock of whoever ordered it.
+                until_us = order.ordered_at_us if anew else max(order.ordered_at_us, route.now_us)
+                batch.erased.add(digest=name, until_us=until_us)
             if about != BLOCK:
                 continue
             if order is None:
-                if media_id in route.blocked.averages:
-                    batch.unblocked.append(media_id)
-            elif media_id not in route.blocked.averages and _is_of(route, order.block.wake_word, order.block.locale):
+                if name in route.blocked.averages:
+                    batch.unblocked.append(name)
+            elif name not in route.blocked.averages and _is_of(route, order.block.wake_word, order.block.locale):
                 batch.blocked.append(order.block.SerializeToString())
-        return bool(batch.blocked or batch.unblocked or batch.released)
+        return bool(batch.blocked or batch.unblocked or batch.released or batch.erased)
 
     def _announce(self, name: str, rate: float, verdicts: Verdicts) -> None:
         """Turn all shards of the route to shadow, unless somebody has, and say so."""
@@ -228,6 +234,12 @@ def _is_news(route: Route, average: Average) -> bool:
     return average.origin != route.name and average_to_message(known, "//") != average_to_message(average, "//")
 
 
+def _is_due(route: Route, digest: str, order: Control, *, anew: bool) -> bool:
+    """Tell whether an order to erase is still to be obeyed; one who reads all orders anew has obeyed most of them."""
+    known_us = route.erased_until_us.get(digest, 0)
+    return not anew or (known_us < order.ordered_at_us and order.ordered_at_us > route.now_us - route.policy.window_us)
+
+
 def _is_of(route: Route, wake_word: str, locale: str) -> bool:
     return route.name.rsplit("/", 1)[0] == f"{wake_word}/{locale}"
 
@@ -244,6 +256,8 @@ def _hear(working: _Working, batch: Batch) -> tuple[Outcome, float | None]:
         outcome.add(route.block(average_from_message(MediaFingerprint.FromString(blocked))))
     for media_id in batch.unblocked:
         route.unblock(media_id)
+    for erased in batch.erased:
+        outcome.add(route.erase(erased.digest, erased.until_us))
     for learned in batch.learned:
         outcome.add(route.learn(average_from_message(MediaFingerprint.FromString(learned))))
     tripped = None

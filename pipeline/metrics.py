@@ -75,6 +75,7 @@ MEDIA_RECORDS_LEFT_OUT = Counter(
 )
 BLOCKED = Counter("hushword_blocked", "Requests, events and averages that sound like something blocked.")
 BLOCKED_OVERFLOW = Counter("hushword_blocked_overflow", "Blocked averages that had to make room: blocked no longer.")
+ERASED = Counter("hushword_erased", "What was erased of households that are to be forgotten.", ["reason"])
 ORDERS = Counter("hushword_orders", "Orders of operators read from the control topic.")
 ORDERS_LEFT_OUT = Counter(
     "hushword_orders_left_out", "Records of the control topic that are no orders for this version.", ["reason"]
@@ -123,6 +124,9 @@ OF_ROUTE: Mapping[str, Counter] = {
     "too_late": GROWTHS_LEFT_OUT.labels("too_late"),
     "growth_after_gap": GROWTHS_LEFT_OUT.labels("after_gap"),
     "asked_again": ASKED_AGAIN,
+    "erased_requests": ERASED.labels("request"),
+    "erased_votes": ERASED.labels("vote"),
+    "erased_growths": ERASED.labels("growth"),
     "blocked": BLOCKED,
     "blocked_overflow": BLOCKED_OVERFLOW,
 }

@@ -38,9 +38,11 @@ def snapshot(route: Route) -> bytes:
             last_joined_us=event.last_joined_us,
             published_households=event.published_households,
         )
-        for request_id, row in event.members.items():
+        households = {request_id: household for household, request_id in event.voters.items()}
+        for request_id, row in sorted(event.members.items(), key=lambda member: member[1]):
             entry.members.add(
                 request_id=request_id,
+                household=households[request_id],
                 alignment=event.alignments[row],
                 words=_to_bytes(event.words[row, : event.lengths[row]]),
             )
@@ -48,6 +50,8 @@ def snapshot(route: Route) -> bytes:
         message.averages.append(average_to_message(average, route.name).SerializeToString())
     for household, at_us in route.ignored_at_us.items():
         message.ignored.add(household=household, at_us=at_us)
+    for digest, until_us in route.erased_until_us.items():
+        message.erased.add(digest=digest, until_us=until_us)
     for average in route.blocked.averages.values():
         message.blocked.append(average_to_message(average, route.name).SerializeToString())
     return message.SerializeToString()
@@ -62,6 +66,7 @@ def restore(data: bytes, name: str, policy: Policy, calibration: Calibration) ->
     for entry in message.blocked:
         route.blocked.put(average_from_message(MediaFingerprint.FromString(entry)))
     route.ignored_at_us = {entry.household: entry.at_us for entry in message.ignored}
+    route.erased_until_us = {entry.digest: entry.until_us for entry in message.erased}
     route.catalogue.version = message.catalogue_version
     route.now_us = message.low_mark_us
     for saved in message.requests:
@@ -86,7 +91,7 @@ def restore(data: bytes, name: str, policy: Policy, calibration: Calibration) ->
     for kept in message.events:
         event = Event(kept.media_id, kept.discovered_us)
         for member in kept.members:
-            event.join(member.request_id, member.request_id, member.alignment, _from_bytes(member.words), 0)
+            event.join(member.request_id, member.household, member.alignment, _from_bytes(member.words), 0)
         event.households = set(kept.households)
         event.rebuilt_us = kept.rebuilt_us
         event.last_joined_us = kept.last_joined_us

@@ -61,7 +61,7 @@ def test_every_command_has_help(capsys: pytest.CaptureFixture[str], command: tup
     code, out, _ = _run(capsys, *command, "--help")
     assert code == 0
     assert "Usage: hushword" in out
-    assert ("--false-ignore-budget" in out) == (command in {("run",), ("config", "check")})
+    assert ("--false-ignore-budget" in out) == (command in {("run",), ("config", "check"), ("explain",)})
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,6 +18,7 @@ from routed import ROUTE, SECOND_US, START_US, Traffic, airing, average_of, batc
 from sounds import in_order, plain_calibration
 
 from matcher.catalogue import Average
+from matcher.route import household_digest
 from pipeline import decide
 from pipeline.decide import COMPACT_BATCHES, DecideRequests
 from pipeline.messages.hushword_pb2 import Control, Decision, MediaFingerprint
@@ -423,6 +424,45 @@ def test_a_block_is_for_its_wake_word_and_locale() -> None:
     average = average_to_message(average_of("m", "computer/en-US/5", START_US), "computer/de-DE/0")
     step.ordered.tell("block/d-m", blocking(average))
     assert len(step.hear(batch(in_order(*airing("m", 3, START_US)), START_US)).decisions) == 3
+
+
+# ---- orders about households -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("trouble", ["none", "fails", "lost", "lost with snapshot"])
+def test_an_erased_household_is_in_no_state_afterwards(trouble: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor in what a route is rebuilt from: that is written anew at once. The others are decided as ever."""
+    monkeypatch.setattr(decide, "COMPACT_BATCHES", 2 if trouble == "lost with snapshot" else 256)
+    heard = in_order(*airing("m", 4, START_US))
+    step = Step()
+    step.hear(batch(heard, heard[-1].end_us))
+    step.ordered.tell(f"erase/{household_digest('home m 2')}", Control(ordered_at_us=heard[-1].end_us))
+    order = batch([], heard[-1].end_us + 1)
+    if trouble == "fails":
+        step.fail(order)
+    _, (average,), (dropped,) = said([step.hear(order)])
+    assert average.households == 3
+    assert average.media_id != dropped
+    if trouble.startswith("lost"):
+        step.lose_worker()
+    more = in_order(*airing("m", 1, START_US + 3 * SECOND_US))
+    (found,), _, _ = said([step.hear(batch(more, START_US))])
+    assert found.media_id == average.media_id
+    state = [step.state["saved"].read(), *step.state["batches"].read()]
+    assert not any(b"home m 2" in part for part in state)
+    assert any(b"home m 3" in part for part in state)
+
+
+def test_old_orders_to_erase_are_not_obeyed_again_by_a_new_worker() -> None:
+    """What the household has asked since stays."""
+    heard = in_order(*airing("m", 4, START_US))
+    step = Step()
+    step.ordered.tell(f"erase/{household_digest('home m 2')}", Control(ordered_at_us=START_US - 60 * SECOND_US))
+    step.hear(batch(heard, heard[-1].end_us))
+    step.lose_worker()
+    step.hear(batch([], heard[-1].end_us + 1))
+    (event,) = step.worker()._working[ROUTE].route.events.values()
+    assert "home m 2" in event.households
 
 
 # ---- what goes out ---------------------------------------------------------------------------------------------------

@@ -41,6 +41,7 @@ UNMOVED = {
     *("hushword_chunks_released_early_total", "hushword_commits_refused_total", "hushword_asked_again_total"),
     *("hushword_orders_total", "hushword_orders_left_out_total", "hushword_route_shadow"),
     *("hushword_blocked_total", "hushword_blocked_overflow_total", "hushword_routes_turned_to_shadow_total"),
+    "hushword_erased_total",
 }
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 

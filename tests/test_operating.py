@@ -12,13 +12,17 @@ from dataclasses import replace
 
 import pytest
 from kafka import KafkaProducer, TopicPartition
+from kafka.admin import ConfigResource, ConfigResourceType
 from sounds import write_recording
 from stage import Stage
 from test_cli import _run
 from test_control import soon
 from test_gateway import SOURCE as GATEWAY
 
+from matcher.route import household_digest
+from pipeline.control import give, given, publish
 from pipeline.decisions import DecisionLine
+from pipeline.messages.hushword_pb2 import Control, Decision
 from pipeline.recording import Recording
 from pipeline.replay import replay
 from pipeline.topics import admin_client
@@ -261,3 +265,51 @@ def test_decisions_are_followed_and_a_gateway_acts_on_them(street: Street, capsy
     _, out, _ = _run(capsys, *listing[:3], *listing[4:], "--media", others[0]["media_id"])
     assert out
     assert all(f"  {others[0]['media_id']} of " in line for line in out.splitlines())
+
+
+def test_a_household_is_erased_and_what_is_left_is_said(street: Street, capsys: pytest.CaptureFixture[str]) -> None:
+    """By the broker's own settings; the order names nobody, and the job goes on."""
+    settings = street.stage.settings
+    with admin_client(settings.bootstrap_servers) as admin:
+        change = ConfigResource(ConfigResourceType.TOPIC, settings.decisions_topic, configs={"retention.ms": "7200000"})
+        admin.alter_configs([change])
+    household = street.air(0)[0].request_id  # any text: of a household that nobody has heard of
+    code, out, _ = _run(capsys, "erase", "--household", household, *street.flags)
+    assert code == 0
+    assert "'operating-audio': what was written before now is gone in 7 h at most (retention.ms 6 h" in out
+    assert "'operating-decisions': what was written before now is gone in 7.083 days at most (retention.ms 2 h" in out
+    assert "tombstones" not in out
+    orders = [record for record in street.stage.records(settings.control_topic) if record.key.startswith(b"erase/")]
+    assert [record.key.decode() for record in orders] == [f"erase/{household_digest(household)}"]
+    assert all(household.encode() not in record.key + record.value for record in orders)
+    assert len(street.air(0)) == HOMES
+    code, out, err = _run(capsys, "erase", "--household", "", *street.flags)
+    assert (code, out) == (2, "")
+    assert "1 to 128 characters" in err
+
+
+def test_decisions_of_an_erased_household_get_tombstones_where_their_topic_is_compacted(
+    kafka: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And orders that nothing can need any more are taken back."""
+    with Stage(kafka, "erasing", audio_topic="erasing-audio") as stage:
+        settings = stage.settings
+        with admin_client(kafka) as admin:
+            compacted = {"cleanup.policy": "compact,delete"}
+            admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, settings.decisions_topic, configs=compacted)])
+        give(settings, {"erase/old": Control(ordered_at_us=1), "erase/new": Control()})
+        decided = {
+            f"{home}-{n}": Decision(request_id=f"{home}-{n}", household_id=home).SerializeToString()
+            for home in ("h1", "h12")
+            for n in range(2)
+        }
+        publish(settings, settings.decisions_topic, decided)
+        names = ("bootstrap_servers", "audio_topic", "decisions_topic", "media_topic", "control_topic")
+        flags = [part for n in names for part in (f"--{n.replace('_', '-')}", getattr(settings, n))]
+        code, out, _ = _run(capsys, "erase", "--household", "h1", *flags)
+        assert code == 0
+        assert "2 decisions on 'erasing-decisions' have tombstones" in out
+        assert "1 older orders to erase are taken back" in out
+        gone = {record.key for record in stage.records(settings.decisions_topic) if not record.value}
+        assert gone == {b"h1-0", b"h1-1"}
+        assert sorted(given(settings)) == sorted(["erase/new", f"erase/{household_digest('h1')}"])

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from routed import ROUTE, SECOND_US, START_US, Traffic, airing, traffic
 from sounds import growths, in_order, plain_calibration, random_words
 
-from matcher.route import Outcome, Policy, Route
+from matcher.route import Outcome, Policy, Route, household_digest
 from pipeline.snapshot import restore, snapshot
 from pipeline.wire import average_to_message
 
@@ -77,6 +77,22 @@ def test_a_restored_route_knows_who_was_ignored_a_moment_ago() -> None:
     household, at_us = next(iter(route.ignored_at_us.items()))
     request = growths("again", household, random_words("again"), at_us + SECOND_US)
     assert again(route).hear(request, at_us).counts["asked_again"] == 1
+
+
+def test_a_restored_route_erases_what_the_saved_one_would() -> None:
+    """Votes are known by household, and who was erased stays so."""
+    route = fresh()
+    heard = in_order(*airing("m", 5, START_US))
+    route.hear(heard, heard[-1].end_us)
+    route.erase(household_digest("home m 1"), heard[-1].end_us)
+    restored = again(route)
+    assert restored.erased_until_us == route.erased_until_us
+    digest = household_digest("home m 3")
+    assert said(restored.erase(digest, heard[-1].end_us)) == said(route.erase(digest, heard[-1].end_us))
+    (event,) = restored.events.values()
+    assert event.households == {"home m 0", "home m 2", "home m 4"}
+    assert restored.hear(heard[:1], START_US).counts["erased_growths"] == 0
+    assert restored.hear(airing("m", 2, START_US)[1][:1], START_US).counts["erased_growths"] == 1
 
 
 def test_what_is_searched_first_does_not_depend_on_the_rows() -> None:

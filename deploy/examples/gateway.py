@@ -123,7 +123,7 @@ def main() -> None:
                 now_s = time.monotonic()
                 try:
                     if at.topic == given.decisions_topic:
-                        gateway.heard(Decision.FromString(record.value), now_s)
+                        gateway.heard(Decision.FromString(record.value or b""), now_s)
                     elif record.value and (chunk := AudioChunk.FromString(record.value)).request_id:
                         gateway.began(chunk.request_id, chunk.device_id, now_s)
                 except DecodeError:

@@ -67,7 +67,7 @@ class DeadLetter(_message.Message):
     def __init__(self, key: _Optional[bytes] = ..., has_key: bool = ..., value: _Optional[bytes] = ..., topic: _Optional[str] = ..., partition: _Optional[int] = ..., offset: _Optional[int] = ..., timestamp_ms: _Optional[int] = ..., stage: _Optional[str] = ..., error: _Optional[str] = ..., redriven: _Optional[int] = ...) -> None: ...
 
 class Batch(_message.Message):
-    __slots__ = ("growths", "low_mark_us", "progress", "dead_letters", "learned", "withdrawn", "blocked", "unblocked", "released")
+    __slots__ = ("growths", "low_mark_us", "progress", "dead_letters", "learned", "withdrawn", "blocked", "unblocked", "released", "erased")
     GROWTHS_FIELD_NUMBER: _ClassVar[int]
     LOW_MARK_US_FIELD_NUMBER: _ClassVar[int]
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
@@ -77,6 +77,7 @@ class Batch(_message.Message):
     BLOCKED_FIELD_NUMBER: _ClassVar[int]
     UNBLOCKED_FIELD_NUMBER: _ClassVar[int]
     RELEASED_FIELD_NUMBER: _ClassVar[int]
+    ERASED_FIELD_NUMBER: _ClassVar[int]
     growths: _containers.RepeatedCompositeFieldContainer[Growth]
     low_mark_us: int
     progress: Progress
@@ -86,7 +87,16 @@ class Batch(_message.Message):
     blocked: _containers.RepeatedScalarFieldContainer[bytes]
     unblocked: _containers.RepeatedScalarFieldContainer[str]
     released: bool
-    def __init__(self, growths: _Optional[_Iterable[_Union[Growth, _Mapping]]] = ..., low_mark_us: _Optional[int] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., dead_letters: _Optional[_Iterable[_Union[DeadLetter, _Mapping]]] = ..., learned: _Optional[_Iterable[bytes]] = ..., withdrawn: _Optional[_Iterable[str]] = ..., blocked: _Optional[_Iterable[bytes]] = ..., unblocked: _Optional[_Iterable[str]] = ..., released: bool = ...) -> None: ...
+    erased: _containers.RepeatedCompositeFieldContainer[Erased]
+    def __init__(self, growths: _Optional[_Iterable[_Union[Growth, _Mapping]]] = ..., low_mark_us: _Optional[int] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., dead_letters: _Optional[_Iterable[_Union[DeadLetter, _Mapping]]] = ..., learned: _Optional[_Iterable[bytes]] = ..., withdrawn: _Optional[_Iterable[str]] = ..., blocked: _Optional[_Iterable[bytes]] = ..., unblocked: _Optional[_Iterable[str]] = ..., released: bool = ..., erased: _Optional[_Iterable[_Union[Erased, _Mapping]]] = ...) -> None: ...
+
+class Erased(_message.Message):
+    __slots__ = ("digest", "until_us")
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    UNTIL_US_FIELD_NUMBER: _ClassVar[int]
+    digest: str
+    until_us: int
+    def __init__(self, digest: _Optional[str] = ..., until_us: _Optional[int] = ...) -> None: ...
 
 class Verdicts(_message.Message):
     __slots__ = ("decisions", "averages", "dropped_averages", "progress", "dead_letters", "order")
@@ -138,7 +148,7 @@ class RouteGuard(_message.Message):
     def __init__(self, tripped_us: _Optional[int] = ..., slots: _Optional[_Iterable[_Union[RouteGuard.Slot, _Mapping]]] = ...) -> None: ...
 
 class RouteSnapshot(_message.Message):
-    __slots__ = ("requests", "events", "averages", "low_mark_us", "catalogue_version", "blocked", "ignored")
+    __slots__ = ("requests", "events", "averages", "low_mark_us", "catalogue_version", "blocked", "ignored", "erased")
     class Request(_message.Message):
         __slots__ = ("request_id", "household", "device", "start_us", "words", "measured_words", "audio_ms", "alignment", "looked_ms", "closed", "matched", "ignored", "event")
         REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
@@ -169,14 +179,16 @@ class RouteSnapshot(_message.Message):
         event: str
         def __init__(self, request_id: _Optional[str] = ..., household: _Optional[str] = ..., device: _Optional[str] = ..., start_us: _Optional[int] = ..., words: _Optional[bytes] = ..., measured_words: _Optional[int] = ..., audio_ms: _Optional[int] = ..., alignment: _Optional[int] = ..., looked_ms: _Optional[int] = ..., closed: bool = ..., matched: bool = ..., ignored: bool = ..., event: _Optional[str] = ...) -> None: ...
     class Member(_message.Message):
-        __slots__ = ("request_id", "alignment", "words")
+        __slots__ = ("request_id", "alignment", "words", "household")
         REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
         ALIGNMENT_FIELD_NUMBER: _ClassVar[int]
         WORDS_FIELD_NUMBER: _ClassVar[int]
+        HOUSEHOLD_FIELD_NUMBER: _ClassVar[int]
         request_id: str
         alignment: int
         words: bytes
-        def __init__(self, request_id: _Optional[str] = ..., alignment: _Optional[int] = ..., words: _Optional[bytes] = ...) -> None: ...
+        household: str
+        def __init__(self, request_id: _Optional[str] = ..., alignment: _Optional[int] = ..., words: _Optional[bytes] = ..., household: _Optional[str] = ...) -> None: ...
     class Event(_message.Message):
         __slots__ = ("media_id", "discovered_us", "households", "members", "rebuilt_us", "last_joined_us", "published_households")
         MEDIA_ID_FIELD_NUMBER: _ClassVar[int]
@@ -208,6 +220,7 @@ class RouteSnapshot(_message.Message):
     CATALOGUE_VERSION_FIELD_NUMBER: _ClassVar[int]
     BLOCKED_FIELD_NUMBER: _ClassVar[int]
     IGNORED_FIELD_NUMBER: _ClassVar[int]
+    ERASED_FIELD_NUMBER: _ClassVar[int]
     requests: _containers.RepeatedCompositeFieldContainer[RouteSnapshot.Request]
     events: _containers.RepeatedCompositeFieldContainer[RouteSnapshot.Event]
     averages: _containers.RepeatedScalarFieldContainer[bytes]
@@ -215,4 +228,5 @@ class RouteSnapshot(_message.Message):
     catalogue_version: int
     blocked: _containers.RepeatedScalarFieldContainer[bytes]
     ignored: _containers.RepeatedCompositeFieldContainer[RouteSnapshot.Ignored]
-    def __init__(self, requests: _Optional[_Iterable[_Union[RouteSnapshot.Request, _Mapping]]] = ..., events: _Optional[_Iterable[_Union[RouteSnapshot.Event, _Mapping]]] = ..., averages: _Optional[_Iterable[bytes]] = ..., low_mark_us: _Optional[int] = ..., catalogue_version: _Optional[int] = ..., blocked: _Optional[_Iterable[bytes]] = ..., ignored: _Optional[_Iterable[_Union[RouteSnapshot.Ignored, _Mapping]]] = ...) -> None: ...
+    erased: _containers.RepeatedCompositeFieldContainer[Erased]
+    def __init__(self, requests: _Optional[_Iterable[_Union[RouteSnapshot.Request, _Mapping]]] = ..., events: _Optional[_Iterable[_Union[RouteSnapshot.Event, _Mapping]]] = ..., averages: _Optional[_Iterable[bytes]] = ..., low_mark_us: _Optional[int] = ..., catalogue_version: _Optional[int] = ..., blocked: _Optional[_Iterable[bytes]] = ..., ignored: _Optional[_Iterable[_Union[RouteSnapshot.Ignored, _Mapping]]] = ..., erased: _Optional[_Iterable[_Union[Erased, _Mapping]]] = ...) -> None: ...
