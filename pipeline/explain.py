@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -52,14 +53,23 @@ def command(
     first_ms, last_ms = time_ms(since, now_s), None
     if around is not None:
         first_ms, last_ms = time_ms(around, now_s) - AROUND_MS, time_ms(around, now_s) + AROUND_MS
-    found = explain(settings, request_id, first_ms, last_ms)
+    from pipeline.progress import PhaseProgress
+
+    with PhaseProgress(Console(stderr=True, highlight=False, soft_wrap=True)) as progress:
+        found = explain(settings, request_id, first_ms, last_ms, progress)
     if as_json:
         print(json.dumps(found.to_json(), indent=2))
     else:
         _show(found, Console())
 
 
-def explain(settings: Settings, request_id: str, since_ms: int, until_ms: int | None) -> "Explanation":
+def explain(
+    settings: Settings,
+    request_id: str,
+    since_ms: int,
+    until_ms: int | None,
+    progress: Callable[[str, int, int], None] = lambda _phase, _done, _total: None,
+) -> "Explanation":
     """Read a request's audio and that of those around it, and let its route decide again.
 
     Args:
@@ -67,6 +77,7 @@ def explain(settings: Settings, request_id: str, since_ms: int, until_ms: int | 
         request_id: looked for on the audio topic.
         since_ms: append time from which to look, milliseconds of Unix time.
         until_ms: up to which; None for now.
+        progress: told about every phase: its name, how much is done, and of how much.
 
     Raises:
         NotFoundError: one sentence that says what is not there.
@@ -75,15 +86,18 @@ def explain(settings: Settings, request_id: str, since_ms: int, until_ms: int | 
     """
     from pipeline.trace import Explanation, Trace
 
+    progress("looking for the request", 0, 0)
     published = _published(settings, request_id, since_ms)
     own, appended_ms = _own(settings, request_id, since_ms, until_ms, published)
+    progress("reading what was asked around it", 0, 0)
     heard, notes = _around(settings, own, appended_ms)
     route, growths, known = _route(settings, own[0], heard)
     trace = Trace(request_id)
     route.observer = trace
     ignore = None
     neighbours: set[str] = set()
-    for growth in growths:
+    for number, growth in enumerate(growths, start=1):
+        progress("deciding again", number, len(growths))
         trace.at_us = growth.end_us
         outcome = route.hear([growth], -(2**62))
         ignore = next((found for found in outcome.ignores if found.request_id == request_id), ignore)

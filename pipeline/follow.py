@@ -25,6 +25,7 @@ READ_TO_END_S = 60.0
 RETRY_S = 1.0
 # How often one that need not insist asks whether the broker is still there, and how long it waits for the answer.
 ASK_S = 2.0
+ANSWER_MS = 10_000
 
 T = TypeVar("T")
 
@@ -138,7 +139,7 @@ class Follower(Generic[T]):
                     self._at_end.set()
                 if not self._insists and time.monotonic() > asked_s + ASK_S:
                     # A poll says nothing of a broker that is gone; this raises.
-                    consumer.end_offsets(partitions, timeout_ms=round(ASK_S * 1000))
+                    consumer.end_offsets(partitions, timeout_ms=ANSWER_MS)
                     asked_s = time.monotonic()
         finally:
             consumer.close()

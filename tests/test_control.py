@@ -13,7 +13,7 @@ from sounds import in_order
 from test_cli import _run
 from test_decide import Step, said
 
-from pipeline import control
+from pipeline import control, follow
 from pipeline.control import Controls, give, given, shadow_key
 from pipeline.errors import InputError
 from pipeline.messages.hushword_pb2 import Control
@@ -136,7 +136,10 @@ def test_a_worker_that_cannot_read_the_orders_works_in_shadow_until_it_can(
         assert soon(lambda: heard.in_shadow(US))
 
 
-def test_a_worker_whose_orders_are_taken_away_works_in_shadow(settings: Settings) -> None:
+def test_a_worker_whose_orders_are_taken_away_works_in_shadow(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow, "ANSWER_MS", 1000)
     with worker(settings) as heard:
         assert not heard.in_shadow(US)
         with admin_client(settings.bootstrap_servers) as admin:
