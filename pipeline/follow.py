@@ -137,6 +137,7 @@ class Follower(Generic[T]):
                         self._hear(record)
                 if not self._at_end.is_set() and all(consumer.position(p) >= ends[p] for p in partitions):
                     self._at_end.set()
+                    log.info("%s has been read to its end and is followed", self._topic)
                 if not self._insists and time.monotonic() > asked_s + ASK_S:
                     # A poll says nothing of a broker that is gone; this raises.
                     consumer.end_offsets(partitions, timeout_ms=ANSWER_MS)

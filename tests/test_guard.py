@@ -142,10 +142,12 @@ def test_what_is_ordered_already_is_not_ordered_again() -> None:
 
 def test_how_growths_were_batched_does_not_matter_to_the_guard() -> None:
     heard = in_order(*(airing(f"m{n % 3}", 1, START_US + n * SECOND_US)[0] for n in range(40)))
-    states = []
+    states, marks = [], []
     for size in (1, 7, len(heard)):
         step = known()
-        for at in range(0, len(heard), size):
-            step.hear(batch(heard[at : at + size], START_US))
+        verdicts = [step.hear(batch(heard[at : at + size], START_US)) for at in range(0, len(heard), size)]
         states.append(copy.deepcopy(step.worker()._working[ROUTE].guard))
+        marks.append([(decision.request_id, decision.shadow) for decision in said(verdicts)[0]])
     assert states[0] == states[1] == states[2]
+    assert marks[0] == marks[1] == marks[2]
+    assert {shadow for _, shadow in marks[0]} == {False, True}

@@ -6,9 +6,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from kafka import KafkaProducer, TopicPartition
@@ -23,7 +24,7 @@ from matcher.route import household_digest
 from pipeline.control import give, given, publish
 from pipeline.decisions import DecisionLine
 from pipeline.messages.hushword_pb2 import Control, Decision
-from pipeline.recording import Recording
+from pipeline.recording import Recording, Request
 from pipeline.replay import replay
 from pipeline.topics import admin_client
 from pipeline.trial import Job
@@ -49,17 +50,29 @@ class Street:
 
     def air(self, sound: int) -> list[DecisionLine]:
         """Let every home hear a sound, two minutes and more after what was before; gives what was decided."""
+        return self.send(self._sounds[sound].folder, self._sounds[sound].requests)
+
+    def air_for(self, sound: int, seconds: int) -> list[DecisionLine]:
+        """Let another home hear it every second; gives what was decided."""
+        first = self._sounds[sound].requests[0]
+        requests = [
+            replace(first, request_id=f"s{n}", household=f"h{n}", device=f"d{n}", start_s=n) for n in range(seconds)
+        ]
+        return self.send(self._sounds[sound].folder, requests)
+
+    def send(self, folder: Path, heard: Sequence[Request]) -> list[DecisionLine]:
+        """Send requests under names that were not there before; gives what was decided when all of it was."""
         number = next(numbers)
         # Beyond what the end marks of the last one promised. Not in the past: the mark of a partition that has nothing
         # to be read follows the clock.
         self._epoch_s += 150.0
-        heard = self._sounds[sound]
         requests = tuple(
             replace(request, request_id=f"{number}-{request.request_id}", household=f"{number}-{request.household}")
-            for request in heard.requests
+            for request in heard
         )
         servers, topic = self.stage.settings.bootstrap_servers, self.stage.settings.audio_topic
-        said = replay(Recording(heard.folder, requests, {}), servers, topic, None, epoch_s=self._epoch_s)
+        said = replay(Recording(folder, requests, {}), servers, topic, None, epoch_s=self._epoch_s)
+        self._epoch_s += max(request.start_s for request in heard)
         self.stage.wait_past(self.job, said.end_offsets)
         ids = {request.request_id for request in requests}
         return [decision for decision in self.stage.decisions() if decision.request_id in ids]
@@ -79,7 +92,7 @@ def street(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Str
         Recording.load(write_recording(tmp_path_factory.mktemp("sound"), seed, events=1, homes=HOMES, live=0))
         for seed in (3, 5, 7)
     ]
-    with Stage(kafka, "operating") as stage, stage.job() as job:
+    with Stage(kafka, "operating", ignore_rate_window_s=60.0, ignore_rate_requests=20) as stage, stage.job() as job:
         yield Street(stage, job, sounds)
 
 
@@ -132,6 +145,24 @@ def test_a_blocked_average_is_gone_everywhere_and_does_not_come_back(
     assert (code, "is not blocked" in err) == (2, True)
     code, _, err = _run(capsys, "media", "block", "d-nothing", *media)
     assert (code, "there is no average 'd-nothing'" in err) == (2, True)
+
+
+def test_a_route_that_ignores_everybody_for_long_turns_itself_to_shadow_until_somebody_turns_it_back(
+    street: Street, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A minute in which every request is ignored, one a second: the order is on the topic, under the guard's name."""
+    street.air(0)
+    found = sorted(street.air_for(0, 50), key=lambda decision: decision.decided_at_s)
+    marks = [decision.shadow for decision in found]
+    assert marks == sorted(marks)
+    assert 28 <= marks.index(True) <= 32
+    assert all(decision.shadow for decision in street.air(0))
+    _, out, _ = _run(capsys, "shadow", "status", "--json", *street.flags("control"))
+    (order,) = (entry for entry in json.loads(out) if entry["route"] == ROUTE)
+    assert (order["shadow"], order["by"]) == (True, f"the guard of {ROUTE}/0")
+    assert "% of its requests were ignored over 60 s, which is over ignore_rate_bound" in order["reason"]
+    _run(capsys, "shadow", "off", "--route", ROUTE, *street.flags("control"))
+    street.air_until(0, lambda found: len(found) == HOMES and not any(decision.shadow for decision in found))
 
 
 def test_a_request_is_explained_from_its_audio_and_from_that_of_others(
