@@ -465,6 +465,7 @@ def test_erasing_somebody_who_is_not_there_changes_nothing() -> None:
     assert ignores(one_by_one(other, heard)) == ignores(one_by_one(subject, heard))
 
 
+@settings(deadline=None, max_examples=40)
 @given(st.integers(3, 8), st.data())
 def test_an_event_without_a_household_is_the_event_that_never_had_it(homes: int, data: st.DataObject) -> None:
     """Whichever leave, in whatever order: the average is the same, bit for bit."""
