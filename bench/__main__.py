@@ -55,8 +55,9 @@ def main(
     figures: dict[str, Any] = {"machine": _machine()}
     if Part.FINGERPRINT in parts:
         _say("fingerprint")
-        figures["fingerprint_times_real_time"] = _against(fingerprint_speed(by_chunks=True))
-        figures["fingerprint_at_once_times_real_time"] = _against(fingerprint_speed(by_chunks=False))
+        for bits in ("learned64", "gradient64"):
+            figures[f"{bits}_fingerprint_times_real_time"] = _against(fingerprint_speed(bits, by_chunks=True))
+            figures[f"{bits}_fingerprint_at_once_times_real_time"] = _against(fingerprint_speed(bits, by_chunks=False))
     if Part.SCAN in parts:
         _say("scan")
         figures["scan_million_pairs_per_s"] = _against(scan_speed())
@@ -144,8 +145,10 @@ def _table(figures: dict[str, Any]) -> Table:
         grown = f"{found['rss_start_mb']} MB to {found['rss_end_mb']} MB"
         table.add_row(f"memory of the job, {asked}", grown, f"{found['rss_slope_mb_per_min']:+} MB a minute")
     for name, label, unit in (
-        ("fingerprint_times_real_time", "fingerprint, chunk by chunk", "times real time"),
-        ("fingerprint_at_once_times_real_time", "fingerprint, at once", "times real time"),
+        ("learned64_fingerprint_times_real_time", "learned fingerprint, chunk by chunk", "times real time"),
+        ("learned64_fingerprint_at_once_times_real_time", "learned fingerprint, at once", "times real time"),
+        ("gradient64_fingerprint_times_real_time", "gradient fingerprint, chunk by chunk", "times real time"),
+        ("gradient64_fingerprint_at_once_times_real_time", "gradient fingerprint, at once", "times real time"),
         ("scan_million_pairs_per_s", "scan, 21 alignments", "million pairs/s"),
     ):
         if name in figures:

@@ -10,9 +10,9 @@ import numpy.typing as npt
 import scipy.fft
 
 from bench.sounds import babble
-from matcher.bits import BITS_PER_WORD, GRADIENT
+from matcher.bits import BITS_PER_WORD, GRADIENT, HOPS_PER_WORD, bits_named, frame_count
 from matcher.evidence import ALIGNMENTS, MIN_WORDS
-from matcher.fingerprint import MAX_WORDS, Fingerprint
+from matcher.fingerprint import FULL_MS, MAX_WORDS, Fingerprint
 from matcher.grid import BANDS, HOP, SAMPLE_RATE_HZ, WINDOW, band_weights
 from matcher.kernels import one_against_many
 from pipeline.departures import chunk
@@ -22,7 +22,7 @@ REQUESTS = 64
 ROWS = 1000
 ROUNDS = 9
 
-_U4 = npt.NDArray[np.uint32]
+_U8 = npt.NDArray[np.uint64]
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,11 @@ class Against:
         return self.ours / self.baseline
 
 
-def fingerprint_speed(*, by_chunks: bool) -> Against:
-    """Times real time of fingerprints, grown by chunks of 80-250 ms or at once; the baseline has them at once."""
+def fingerprint_speed(name: str, *, by_chunks: bool) -> Against:
+    """Times real time of fingerprints of these bits, grown by chunks of 80-250 ms or at once.
+
+    The baseline has them at once, and always gradient bits.
+    """
     rng = np.random.default_rng(1)
     size = int(REQUEST_S * SAMPLE_RATE_HZ)
     sounds = babble(REQUESTS * REQUEST_S, rng)[: REQUESTS * size].reshape(REQUESTS, size).astype(np.int16)
@@ -47,9 +50,11 @@ def fingerprint_speed(*, by_chunks: bool) -> Against:
     if by_chunks:
         cut = [[sound[p.first : p.last] for p in chunk(str(i), size, SAMPLE_RATE_HZ)] for i, sound in enumerate(sounds)]
 
+    bits = bits_named(name)
+
     def ours() -> None:
         for index, parts in enumerate(cut):
-            fingerprint = Fingerprint(str(index))
+            fingerprint = Fingerprint(str(index), bits)
             for part in parts:
                 fingerprint.grow(part)
 
@@ -59,26 +64,27 @@ def fingerprint_speed(*, by_chunks: bool) -> Against:
         for sound in sounds:
             plain_fingerprint(sound, weights)
 
-    return _race(ours, baseline, REQUESTS * MAX_WORDS * HOP / SAMPLE_RATE_HZ)
+    return _race(ours, baseline, REQUESTS * FULL_MS / 1000)
 
 
-def plain_fingerprint(samples: npt.NDArray[np.int16], weights: npt.NDArray[np.float32]) -> _U4:
-    """Gradient bits of a whole request as a textbook has them: int16 (n,) to uint32 (MAX_WORDS,), without dither."""
+def plain_fingerprint(samples: npt.NDArray[np.int16], weights: npt.NDArray[np.float32]) -> _U8:
+    """Gradient bits of a whole request as a textbook has them: int16 (n,) to uint64 (words,), without dither."""
     frames = np.lib.stride_tricks.sliding_window_view(samples.astype(np.float32), WINDOW)[::HOP]
-    frames = frames[: MAX_WORDS + GRADIENT.span_frames]
+    frames = frames[: frame_count(FULL_MS)]
     spectra: Any = scipy.fft.rfft(frames * np.hanning(WINDOW).astype(np.float32), axis=1)
     energies = np.log((spectra.real**2 + spectra.imag**2) @ weights.T + np.float32(1e-6))
     slope = energies[:, :-1] - energies[:, 1:]
     bits = slope[GRADIENT.span_frames :] > slope[: -GRADIENT.span_frames]
-    words: _U4 = np.packbits(bits, axis=1, bitorder="little").view(np.uint32)[:, 0]
+    pairs = bits[: len(bits) // HOPS_PER_WORD * HOPS_PER_WORD].reshape(-1, BITS_PER_WORD)
+    words: _U8 = np.packbits(pairs, axis=1, bitorder="little").view(np.uint64)[:, 0]
     return words
 
 
 def scan_speed() -> Against:
     """Million pairs a second, each at 21 alignments, of one full fingerprint against many."""
     rng = np.random.default_rng(2)
-    many = rng.integers(0, 2**32, (ROWS, MAX_WORDS), dtype=np.uint32)
-    query = rng.integers(0, 2**32, MAX_WORDS, dtype=np.uint32)
+    many = rng.integers(0, 2**64, (ROWS, MAX_WORDS), dtype=np.uint64)
+    query = rng.integers(0, 2**64, MAX_WORDS, dtype=np.uint64)
     lengths, rows = np.full(ROWS, MAX_WORDS, np.int32), np.arange(ROWS)
     rates, alignments, words = np.empty(ROWS, np.float32), *np.empty((2, ROWS), np.int32)
 
@@ -91,7 +97,7 @@ def scan_speed() -> Against:
     return _race(ours, baseline, ROWS / 1e6)
 
 
-def plain_scan(query: _U4, many: _U4) -> npt.NDArray[np.float32]:
+def plain_scan(query: _U8, many: _U8) -> npt.NDArray[np.float32]:
     """Lowest bit error rate over the alignments, alignment by alignment: float32 (R,)."""
     n = len(query)
     best = np.ones(len(many), np.float32)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from matcher.evidence import Calibration, Evidence, OwnNull, compare
+from matcher.evidence import Calibration, Evidence, compare
 from matcher.fingerprint import MAX_WORDS
 
 NEVER_US = 2**62
@@ -17,7 +17,7 @@ class Average:
 
     Attributes:
         media_id: names the event; a function of the requests that founded it.
-        words: uint32 (n,), n <= MAX_WORDS.
+        words: uint64 (n,), n <= MAX_WORDS.
         votes: uint8 (n,), fingerprints that had the word.
         households: that took part.
         discovered_us: event time of the discovery.
@@ -29,7 +29,7 @@ class Average:
     """
 
     media_id: str
-    words: npt.NDArray[np.uint32]
+    words: npt.NDArray[np.uint64]
     votes: npt.NDArray[np.uint8]
     households: int
     discovered_us: int
@@ -50,7 +50,7 @@ class Catalogue:
 
     def __post_init__(self) -> None:
         """Start empty."""
-        self._words = np.zeros((0, MAX_WORDS), np.uint32)
+        self._words = np.zeros((0, MAX_WORDS), np.uint64)
         self._lengths = np.zeros(0, np.int32)
         self._shifts = np.zeros(0, np.float32)
         self._from_us = np.zeros(0, np.int64)
@@ -75,7 +75,7 @@ class Catalogue:
         n = len(average.words)
         self._words[row, :n] = average.words
         self._lengths[row] = n
-        self._shifts[row] = OwnNull(self.calibration).shift(average.words)
+        self._shifts[row] = self.calibration.own_shift(average.words)
         self._from_us[row] = average.valid_from_us
         self._until_us[row] = average.valid_until_us
         self._next_expiry_us = min(self._next_expiry_us, average.valid_until_us)
@@ -112,12 +112,12 @@ class Catalogue:
         return float(self._shifts[self._row_of[media_id]])
 
     def best(
-        self, words: npt.NDArray[np.uint32], shift: float, at_us: int
+        self, words: npt.NDArray[np.uint64], shift: float, at_us: int
     ) -> tuple[tuple[Average, Evidence] | None, int]:
         """Hold a growing fingerprint against every average that is valid at this event time.
 
         Args:
-            words: uint32 (n,), the request's words so far.
+            words: uint64 (n,), the request's words so far.
             shift: the request's own null mean less the calibration's.
             at_us: event time.
 
@@ -141,7 +141,7 @@ class Catalogue:
         old = len(self._rows)
         new = min(max(16, 2 * old), self.capacity)
         more = new - old
-        self._words = np.concatenate((self._words, np.zeros((more, MAX_WORDS), np.uint32)))
+        self._words = np.concatenate((self._words, np.zeros((more, MAX_WORDS), np.uint64)))
         self._lengths = np.concatenate((self._lengths, np.zeros(more, np.int32)))
         self._shifts = np.concatenate((self._shifts, np.zeros(more, np.float32)))
         self._from_us = np.concatenate((self._from_us, np.zeros(more, np.int64)))

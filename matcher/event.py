@@ -5,14 +5,16 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from matcher.evidence import MIN_WORDS, Calibration
+from matcher.evidence import MIN_WORDS
 from matcher.fingerprint import MAX_WORDS
 from matcher.kernels import majority, rates_against_others
 
 # More voters than this change an average no more (SCIENCE: 30 households and 10 differ by a point).
 MAX_VOTERS = 64
+# Of two fingerprints with nothing in common half of the bits differ, at the best of the alignments a little less.
+HOLDING_RATE = 0.45
 # Two alignments of 20 ms steps, each rounded, add up to the third within this.
-CONSISTENT_WORDS = 4
+CONSISTENT_WORDS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,17 +82,17 @@ class Event:
 
     def __post_init__(self) -> None:
         """Start with room for the three that found it."""
-        self.words = np.zeros((4, MAX_WORDS), np.uint32)
+        self.words = np.zeros((4, MAX_WORDS), np.uint64)
         self.lengths = np.zeros(4, np.int32)
 
-    def join(self, request_id: str, household: str, alignment: int, words: npt.NDArray[np.uint32], at_us: int) -> None:
+    def join(self, request_id: str, household: str, alignment: int, words: npt.NDArray[np.uint64], at_us: int) -> None:
         """Add a household; its further requests, and those beyond MAX_VOTERS, are heard but do not vote.
 
         Args:
             request_id: the member's.
             household: the member's.
             alignment: word k of the average is the member's word k + alignment.
-            words: uint32 (n,), its words so far.
+            words: uint64 (n,), its words so far.
             at_us: event time.
 
         """
@@ -121,33 +123,28 @@ class Event:
         del self.alignments[row]
         self.members = {name: at - (at > row) for name, at in self.members.items()}
 
-    def grow(self, request_id: str, words: npt.NDArray[np.uint32]) -> None:
+    def grow(self, request_id: str, words: npt.NDArray[np.uint64]) -> None:
         """Take a member's words so far; nothing happens when it does not vote."""
         row = self.members.get(request_id)
         if row is not None:
             self.words[row, : len(words)] = words
             self.lengths[row] = len(words)
 
-    def average(self, calibration: Calibration) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint8]]:
+    def average(self) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint8]]:
         """Bit-wise majority of the members that hold against the majority of the others.
 
         Returns:
-            Words uint32 (n,) and votes uint8 (n,), up to the last word that at least two members have.
+            Words uint64 (n,) and votes uint8 (n,), up to the last word that at least two members have.
 
         """
         rows, alignments = np.arange(len(self.members), dtype=np.int64), np.array(self.alignments, np.int32)
         if len(rows) > 3:
             rates, compared = np.empty(len(rows), np.float32), np.empty(len(rows), np.int32)
             rates_against_others(self.words, self.lengths, rows, alignments, rates, compared)
-            holding = np.array(
-                [
-                    words < MIN_WORDS or rate < calibration.null_mean(int(words))
-                    for rate, words in zip(rates, compared, strict=True)
-                ]
-            )
+            holding = (compared < MIN_WORDS) | (rates < HOLDING_RATE)
             if np.count_nonzero(holding) >= 3:
                 rows, alignments = rows[holding], alignments[holding]
-        words, votes = np.zeros(MAX_WORDS, np.uint32), np.zeros(MAX_WORDS, np.uint8)
+        words, votes = np.zeros(MAX_WORDS, np.uint64), np.zeros(MAX_WORDS, np.uint8)
         majority(self.words, self.lengths, rows, alignments, words, votes)
         shared = np.flatnonzero(votes >= 2)
         n = int(shared[-1]) + 1 if len(shared) else 0

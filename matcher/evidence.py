@@ -19,13 +19,13 @@ import numpy as np
 import numpy.typing as npt
 
 from matcher.fingerprint import MAX_WORDS
-from matcher.kernels import add_errors, mean_lowest_rate, one_against_many
+from matcher.kernels import mean_lowest_rate, one_against_many
 
 # Requests start within 100 ms of one instant of their recording, so two of them lie within 200 ms; finer steps than
 # 20 ms find no more and give chance more trials.
-ALIGNMENTS: npt.NDArray[np.int32] = np.arange(-20, 21, 2, dtype=np.int32)
+ALIGNMENTS: npt.NDArray[np.int32] = np.arange(-10, 11, dtype=np.int32)
 # A comparison over fewer words says nothing yet: less than this is never compared.
-MIN_WORDS = 60
+MIN_WORDS = 12
 
 
 class CalibrationError(ValueError):
@@ -36,16 +36,27 @@ class CalibrationError(ValueError):
 class Tail:
     """Exponential tail of a null: P(score > s) = exp((start + growth * ln(n) - s) / scale).
 
-    n counts what the false alarms grow with: concurrent requests for triples, entries for the catalogue.
+    n counts what the false alarms grow with: concurrent requests for triples, entries for the catalogue. The tail was
+    fitted to the `excesses` highest scores seen, those over `over`: below the probability of that it is extrapolated.
     """
 
     start: float
     growth: float
     scale: float
+    over: float = 0.0
+    excesses: int = 1
 
     def threshold(self, probability: float, n: float) -> float:
         """Score that chance exceeds with this probability among n."""
         return self.start + self.growth * math.log(max(1.0, n)) - self.scale * math.log(probability)
+
+    def extrapolated(self, probability: float, n: float) -> float:
+        """By how many powers of e the probability lies below that of the least excess that was fitted; 0 if above."""
+        return max(0.0, (self.threshold(probability, n) - self.over) / self.scale)
+
+    def uncertainty(self, probability: float, n: float) -> float:
+        """Standard error of the threshold: that of the scale (Hill), times how far it is extrapolated with it."""
+        return self.scale / math.sqrt(self.excesses) * self.extrapolated(probability, n)
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +66,7 @@ class Calibration:
     Attributes:
         version: stamped on every decision.
         bits: the kind of bits that it was measured with.
-        cohort: uint32 (C, MAX_WORDS), full fingerprints of unrelated requests: the yardstick of own null means.
+        cohort: uint64 (C, width), full fingerprints of unrelated requests: the yardstick of own null means.
         words: int32 (G,), numbers of words at which the null was measured, rising.
         mean: float64 (G,), mean lowest bit error rate of unrelated pairs there.
         deviation: float64 (G,), standard deviation of the same after both own means are taken off.
@@ -68,7 +79,7 @@ class Calibration:
 
     version: str
     bits: str
-    cohort: npt.NDArray[np.uint32]
+    cohort: npt.NDArray[np.uint64]
     words: npt.NDArray[np.int32]
     mean: npt.NDArray[np.float64]
     deviation: npt.NDArray[np.float64]
@@ -84,8 +95,8 @@ class Calibration:
         return np.interp(at, self.words, self.mean), np.interp(at, self.words, self.deviation)
 
     @functools.cached_property
-    def cohort_columns(self) -> npt.NDArray[np.uint32]:
-        """The cohort by columns, as `add_errors` takes it: uint32 (MAX_WORDS, C)."""
+    def _cohort_columns(self) -> npt.NDArray[np.uint64]:
+        """The cohort as `mean_lowest_rate` takes it: uint64 (width, C)."""
         return np.ascontiguousarray(self.cohort.T)
 
     def _check(self) -> None:
@@ -99,7 +110,7 @@ class Calibration:
         for tail in (self.triple, self.beside, self.template):
             if not all(map(math.isfinite, vars(tail).values())) or tail.scale <= 0 or tail.growth < 0:
                 raise CalibrationError(f"{tail} is no tail")
-        if self.cohort.ndim != 2 or self.cohort.shape[1] != MAX_WORDS or not len(self.cohort):
+        if self.cohort.ndim != 2 or not len(self.cohort) or not MIN_WORDS <= self.cohort.shape[1] <= MAX_WORDS:
             raise CalibrationError(f"a cohort of shape {self.cohort.shape}: it takes whole fingerprints")
         if (
             not points
@@ -138,6 +149,18 @@ class Calibration:
         scores: npt.NDArray[np.float64] = (mean[words] + own_shift + shifts - rates) / deviation[words]
         return scores
 
+    def own_shift(self, words: npt.NDArray[np.uint64]) -> float:
+        """How much closer to everything a fingerprint is than most are: its null mean less that of its length.
+
+        Args:
+            words: uint64 (n,), all words so far; fewer than MIN_WORDS are compared with nobody, and have none.
+
+        """
+        if len(words) < MIN_WORDS:
+            return 0.0
+        mean: float = mean_lowest_rate(words, self._cohort_columns, ALIGNMENTS, MIN_WORDS)
+        return mean - self.null_mean(len(words))
+
     def to_bytes(self) -> bytes:
         """Serialise; `from_bytes` gives it back."""
         header = {
@@ -173,7 +196,7 @@ class Calibration:
                 calibration = cls(
                     version=header["version"],
                     bits=header["bits"],
-                    cohort=np.ascontiguousarray(arrays["cohort"], np.uint32),
+                    cohort=np.ascontiguousarray(arrays["cohort"], np.uint64),
                     words=arrays["words"],
                     mean=arrays["mean"],
                     deviation=arrays["deviation"],
@@ -236,9 +259,9 @@ class Comparison:
 
 def compare(
     calibration: Calibration,
-    words: npt.NDArray[np.uint32],
+    words: npt.NDArray[np.uint64],
     shift: float,
-    many: npt.NDArray[np.uint32],
+    many: npt.NDArray[np.uint64],
     lengths: npt.NDArray[np.int32],
     shifts: npt.NDArray[np.float32],
     rows: npt.NDArray[np.int64],
@@ -247,9 +270,9 @@ def compare(
 
     Args:
         calibration: gives the scores.
-        words: uint32 (n,), the one's words so far.
-        shift: the one's `OwnNull` shift.
-        many: uint32 (R, width).
+        words: uint64 (n,), the one's words so far.
+        shift: its `Calibration.own_shift`.
+        many: uint64 (R, width).
         lengths: int32 (R,), words filled in each row.
         shifts: float32 (R,), the rows' own shifts.
         rows: int64 (m,), which to compare with.
@@ -262,26 +285,3 @@ def compare(
     scores = calibration.scores(rates, nominal, shift, shifts[rows])
     scores[(compared == 0) | (nominal < calibration.words[0])] = -np.inf
     return Comparison(scores, rates, compared, alignments)
-
-
-class OwnNull:
-    """One growing fingerprint's distance from the cohort: how much closer to everything it is than most."""
-
-    def __init__(self, calibration: Calibration) -> None:
-        """Start with no words."""
-        self._calibration = calibration
-        self._errors = np.zeros((len(ALIGNMENTS), len(calibration.cohort)), np.int32)
-        self._compared = np.zeros(len(ALIGNMENTS), np.int32)
-        self._words = 0
-
-    def shift(self, words: npt.NDArray[np.uint32]) -> float:
-        """Give the null mean of these words less the calibration's at that length.
-
-        Args:
-            words: uint32 (n,), all words so far: those of the call before, and more.
-
-        """
-        add_errors(words, self._words, self._calibration.cohort_columns, ALIGNMENTS, self._errors, self._compared)
-        self._words = len(words)
-        mean: float = mean_lowest_rate(self._errors, self._compared, MIN_WORDS)
-        return mean - self._calibration.null_mean(len(words))

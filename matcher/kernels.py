@@ -10,32 +10,34 @@ from llvmlite import ir
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-_U4 = npt.NDArray[np.uint32]
+from matcher.bits import BITS_PER_WORD
+
+_U8 = npt.NDArray[np.uint64]
 _I4 = npt.NDArray[np.int32]
 _F4 = npt.NDArray[np.float32]
 
 
 @intrinsic
 def popcount(typingctx, word):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN201, ARG001
-    """Number of bits set in a uint32: LLVM's own instruction, which it also vectorises."""
+    """Number of bits set in a uint64: LLVM's own instruction, which it also vectorises."""
 
     def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202, ARG001
         function = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(ir.IntType(32), [ir.IntType(32)]), "llvm.ctpop.i32"
+            builder.module, ir.FunctionType(ir.IntType(64), [ir.IntType(64)]), "llvm.ctpop.i64"
         )
-        return builder.call(function, [builder.trunc(args[0], ir.IntType(32))])
+        return builder.call(function, [args[0]])
 
-    return nb.int32(nb.uint32), codegen
-
-
-_words_in = nb.types.Array(nb.uint32, 1, "C", readonly=True)
-_rows_in = nb.types.Array(nb.uint32, 2, "C", readonly=True)
+    return nb.int64(nb.uint64), codegen
 
 
-@nb.njit(nb.int32(_words_in, _words_in, nb.int64, nb.int64, nb.int64), cache=True, nogil=True)
-def errors_between(first: _U4, second: _U4, first_start: int, second_start: int, count: int) -> int:
+_words_in = nb.types.Array(nb.uint64, 1, "C", readonly=True)
+_rows_in = nb.types.Array(nb.uint64, 2, "C", readonly=True)
+
+
+@nb.njit(nb.int64(_words_in, _words_in, nb.int64, nb.int64, nb.int64), cache=True, nogil=True)
+def errors_between(first: _U8, second: _U8, first_start: int, second_start: int, count: int) -> int:
     """Bits that differ between first[first_start:][:count] and second[second_start:][:count]."""
-    total: int = nb.int32(0)
+    total = 0
     a = first[first_start : first_start + count]
     b = second[second_start : second_start + count]
     for k in range(count):
@@ -52,8 +54,8 @@ def errors_between(first: _U4, second: _U4, first_start: int, second_start: int,
     nogil=True,
 )  # fmt: skip
 def one_against_many(
-    query: _U4,
-    many: _U4,
+    query: _U8,
+    many: _U8,
     lengths: _I4,
     rows: npt.NDArray[np.int64],
     alignments: _I4,
@@ -67,8 +69,8 @@ def one_against_many(
     Each alignment is compared as widely as the shorter side allows. Of equals the first alignment wins.
 
     Args:
-        query: uint32 (n,), the words so far.
-        many: uint32 (R, width).
+        query: uint64 (n,), the words so far.
+        many: uint64 (R, width).
         lengths: int32 (R,), words filled in each row of `many`.
         rows: int64 (m,), which rows to compare with.
         alignments: int32 (A,), in words.
@@ -91,7 +93,7 @@ def one_against_many(
             if count < min_words or count <= 0:
                 continue
             errors = errors_between(query, row, start, start + a, count)
-            rate = np.float32(errors) / np.float32(32 * count)
+            rate = np.float32(errors) / np.float32(BITS_PER_WORD * count)
             if rate < best_rate:
                 best_rate, best_alignment, best_words = rate, a, nb.int32(count)
         out_rate[r] = best_rate
@@ -99,80 +101,71 @@ def one_against_many(
         out_words[r] = best_words
 
 
-@nb.njit(nb.void(_words_in, nb.int64, _rows_in, nb.int32[::1], nb.int32[:, ::1], nb.int32[::1]), cache=True, nogil=True)
-def add_errors(query: _U4, done: int, columns: _U4, alignments: _I4, errors: _I4, compared: _I4) -> None:
-    """Add the bit errors of the query's words from `done` on to running sums, one per alignment and fingerprint.
+@nb.njit(nb.float64(_words_in, _rows_in, nb.int32[::1], nb.int64), cache=True, nogil=True)
+def mean_lowest_rate(query: _U8, columns: _U8, alignments: _I4, min_words: int) -> float:
+    """Mean over a fixed set of fingerprints of the lowest bit error rate over alignments.
 
-    What a growing fingerprint costs against a fixed set is then its new words, not all of them at every look. The set
-    is given by columns, so that the innermost loop runs over many fingerprints and not over few new words.
+    The set is given by columns, so that the innermost loop runs over many fingerprints and not over few words.
 
     Args:
-        query: uint32 (n,), the words so far.
-        done: words that earlier calls have counted.
-        columns: uint32 (width, R): word k of all fingerprints in row k, every fingerprint full.
+        query: uint64 (n,).
+        columns: uint64 (width, R): word k of all R fingerprints in row k, every fingerprint full.
         alignments: int32 (A,), in words.
-        errors: int32 (A, R), running sums of bit errors.
-        compared: int32 (A,), running sums of words compared.
+        min_words: alignments that leave fewer words in common are passed over.
+
+    Returns:
+        The mean; 0.5 where no alignment leaves enough in common.
 
     """
-    n, width = len(query), columns.shape[0]
-    for i in range(len(alignments)):
-        a = alignments[i]
-        start, end = max(done, -a), min(n, width - a)
-        sums = errors[i]
+    n, (width, count) = len(query), columns.shape
+    lowest = np.full(count, 2.0)
+    errors = np.empty(count, np.int64)
+    compared = False
+    for a in alignments:
+        start, end = max(0, -a), min(n, width - a)
+        if end - start < min_words or end <= start:
+            continue
+        compared = True
+        errors[:] = 0
         for k in range(start, end):
             word, column = query[k], columns[k + a]
-            for r in range(len(column)):
-                sums[r] += popcount(word ^ column[r])
-        compared[i] += nb.int32(max(0, end - start))
-
-
-@nb.njit(nb.float64(nb.int32[:, ::1], nb.int32[::1], nb.int64), cache=True, nogil=True)
-def mean_lowest_rate(errors: _I4, compared: _I4, min_words: int) -> float:
-    """Mean over rows of the lowest bit error rate over alignments, from `add_errors`' sums; 0.5 when none counts."""
-    lowest = np.full(errors.shape[1], 2.0)
-    for i in range(len(compared)):
-        if compared[i] > 0 and compared[i] >= min_words:
-            for r in range(len(lowest)):
-                lowest[r] = min(lowest[r], errors[i, r] / (32.0 * compared[i]))
-    total = 0.0
-    rows = 0
-    for r in range(len(lowest)):
-        if lowest[r] < 2.0:
-            total += lowest[r]
-            rows += 1
-    return total / rows if rows else 0.5
+            for r in range(count):
+                errors[r] += popcount(word ^ column[r])
+        bits = np.float64(BITS_PER_WORD * (end - start))
+        for r in range(count):
+            lowest[r] = min(lowest[r], errors[r] / bits)
+    return lowest.mean() if compared else 0.5
 
 
 @nb.njit(
-    nb.void(_rows_in, nb.int32[::1], nb.int64[::1], nb.int32[::1], nb.uint32[::1], nb.uint8[::1]),
+    nb.void(_rows_in, nb.int32[::1], nb.int64[::1], nb.int32[::1], nb.uint64[::1], nb.uint8[::1]),
     cache=True,
     nogil=True,
 )
 def majority(
-    many: _U4,
+    many: _U8,
     lengths: _I4,
     rows: npt.NDArray[np.int64],
     alignments: _I4,
-    out_words: _U4,
+    out_words: _U8,
     out_votes: npt.NDArray[np.uint8],
 ) -> None:
     """Bit-wise majority of aligned fingerprints.
 
     Args:
-        many: uint32 (R, width).
+        many: uint64 (R, width).
         lengths: int32 (R,), words filled in each row.
         rows: int64 (m,), m <= 255, the members.
         alignments: int32 (m,): word k of the average is word k + alignments[i] of member i.
-        out_words: uint32 (n,), overwritten. A tie goes to the first member that has the word.
+        out_words: uint64 (n,), overwritten. A tie goes to the first member that has the word.
         out_votes: uint8 (n,), members that have the word; 0 where out_words is 0 because nobody has it.
 
     """
-    ones = np.empty(32, np.int32)
+    ones = np.empty(BITS_PER_WORD, np.int32)
     for k in range(len(out_words)):
         ones[:] = 0
         votes = 0
-        first = np.uint32(0)
+        first = np.uint64(0)
         for i in range(len(rows)):
             at = k + alignments[i]
             if 0 <= at < lengths[rows[i]]:
@@ -180,13 +173,13 @@ def majority(
                 if votes == 0:
                     first = word
                 votes += 1
-                for b in range(32):
-                    ones[b] += (word >> np.uint32(b)) & np.uint32(1)
-        word_out = np.uint32(0)
-        for b in range(32):
+                for b in range(BITS_PER_WORD):
+                    ones[b] += (word >> np.uint64(b)) & np.uint64(1)
+        word_out = np.uint64(0)
+        for b in range(BITS_PER_WORD):
             twice = 2 * ones[b]
-            if twice > votes or (twice == votes and (first >> np.uint32(b)) & np.uint32(1)):
-                word_out |= np.uint32(1) << np.uint32(b)
+            if twice > votes or (twice == votes and (first >> np.uint64(b)) & np.uint64(1)):
+                word_out |= np.uint64(1) << np.uint64(b)
         out_words[k] = word_out
         out_votes[k] = votes
 
@@ -197,7 +190,7 @@ def majority(
     nogil=True,
 )
 def rates_against_others(
-    many: _U4,
+    many: _U8,
     lengths: _I4,
     rows: npt.NDArray[np.int64],
     alignments: _I4,
@@ -207,7 +200,7 @@ def rates_against_others(
     """Bit error rate of each of some aligned fingerprints against the majority of the others, itself left out.
 
     Args:
-        many: uint32 (R, width).
+        many: uint64 (R, width).
         lengths: int32 (R,), words filled in each row.
         rows: int64 (m,), the members.
         alignments: int32 (m,), as in `majority`. A tie among the others agrees with everybody.
@@ -217,14 +210,14 @@ def rates_against_others(
     """
     width = many.shape[1]
     m = len(rows)
-    ones = np.zeros((width, 32), np.int32)
+    ones = np.zeros((width, BITS_PER_WORD), np.int32)
     votes = np.zeros(width, np.int32)
     for i in range(m):
         for at in range(max(0, alignments[i]), min(lengths[rows[i]], width + alignments[i])):
             votes[at - alignments[i]] += 1
             word = many[rows[i], at]
-            for b in range(32):
-                ones[at - alignments[i], b] += (word >> np.uint32(b)) & np.uint32(1)
+            for b in range(BITS_PER_WORD):
+                ones[at - alignments[i], b] += (word >> np.uint64(b)) & np.uint64(1)
     for i in range(m):
         errors = 0
         words = nb.int32(0)
@@ -235,9 +228,9 @@ def rates_against_others(
                 continue
             words += nb.int32(1)
             word = many[rows[i], at]
-            for b in range(32):
-                own = nb.int32((word >> np.uint32(b)) & np.uint32(1))
+            for b in range(BITS_PER_WORD):
+                own = nb.int32((word >> np.uint64(b)) & np.uint64(1))
                 twice = 2 * (ones[k, b] - own)
                 errors += (twice > others and own == 0) or (twice < others and own == 1)
         out_words[i] = words
-        out_rate[i] = np.float32(errors) / np.float32(32 * words) if words else np.float32(0.0)
+        out_rate[i] = np.float32(errors) / np.float32(BITS_PER_WORD * words) if words else np.float32(0.0)

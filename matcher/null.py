@@ -3,6 +3,7 @@
 The method, step by step, is in docs/calibration.md.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -10,15 +11,21 @@ import numba as nb
 import numpy as np
 import numpy.typing as npt
 
-from matcher.bits import Bits, audio_ms
+from matcher.bits import Bits, frame_count, word_count
 from matcher.event import CONSISTENT_WORDS
-from matcher.evidence import ALIGNMENTS, MIN_WORDS, Calibration, OwnNull, Tail
-from matcher.fingerprint import MAX_WORDS
+from matcher.evidence import ALIGNMENTS, MIN_WORDS, Calibration, Tail, compare
+from matcher.fingerprint import FIRST_LOOK_MS, FULL_MS, LOOK_MS, MAX_WORDS, Fingerprint
+from matcher.grid import SAMPLE_RATE_HZ
 from matcher.kernels import one_against_many
-from matcher.route import EDGE_SCORE, FIRST_LOOK_MS, LOOK_MS
+from matcher.route import EDGE_SCORE
 
 # The tail is fitted to the excesses over the score that so many of the trials reach.
 TAIL_SHARE = 0.01
+# The same for pairs, of which there are more; and what a normal variable exceeds with probability 1e-5.
+PAIR_TAIL_SHARE = 0.001
+# A triple's tail is fitted to so many of the highest; fewer say nothing of one.
+TOP_TRIPLES, MIN_TRIPLES = 200, 20
+NORMAL_1E5 = 4.2649
 
 
 class NullError(ValueError):
@@ -27,36 +34,60 @@ class NullError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Unrelated:
-    """Full fingerprints of requests by single persons.
+    """Fingerprints of requests by single persons, all of them full at their last look.
 
     Attributes:
-        words: uint32 (R, MAX_WORDS), all full.
+        words: uint64 (L, R, width): of each of the looks, `look_words` words of every request.
         strangers: bool (R, R), symmetric: pairs by different persons. Others are never held against each other,
             because a synthetic voice that repeats its words makes the same sound.
-        averages: averages of media events, uint32 (n,) each.
+        averages: averages of media events, uint64 (n,) each.
         average_strangers: bool (R, len(averages)): by different persons.
-        airings: full fingerprints of some homes that heard one medium, uint32 (homes, MAX_WORDS) each.
+        airings: fingerprints of some homes that heard one medium, uint64 (L, homes, width) each.
         airing_strangers: bool (R, len(airings)): by different persons.
 
     """
 
-    words: npt.NDArray[np.uint32]
+    words: npt.NDArray[np.uint64]
     strangers: npt.NDArray[np.bool_]
-    averages: Sequence[npt.NDArray[np.uint32]]
+    averages: Sequence[npt.NDArray[np.uint64]]
     average_strangers: npt.NDArray[np.bool_]
-    airings: Sequence[npt.NDArray[np.uint32]]
+    airings: Sequence[npt.NDArray[np.uint64]]
     airing_strangers: npt.NDArray[np.bool_]
 
 
 def look_words(bits: Bits) -> list[int]:
     """Words that a request has at each of its looks."""
-    looks_ms = range(FIRST_LOOK_MS, audio_ms(MAX_WORDS, bits) + 1, LOOK_MS)
-    counts = np.array([audio_ms(n, bits) for n in range(MAX_WORDS + 1)])
-    return [int(np.searchsorted(counts, look_ms, side="right")) - 1 for look_ms in looks_ms]
+    return [word_count(frame_count(ms), bits) for ms in range(FIRST_LOOK_MS, FULL_MS + 1, LOOK_MS)]
+
+
+def every_look(
+    samples: npt.NDArray[np.int16] | npt.NDArray[np.float32], request_id: str, bits: Bits
+) -> npt.NDArray[np.uint64] | None:
+    """Fingerprints of one request at each of its looks.
+
+    Args:
+        samples: (n,) at 16 kHz.
+        request_id: the request's.
+        bits: the kind of bits.
+
+    Returns:
+        uint64 (L, width), of which row l holds `look_words`[l] words; None when the request ends before its last look.
+
+    """
+    lengths = look_words(bits)
+    out = np.zeros((len(lengths), lengths[-1]), np.uint64)
+    fingerprint, at = Fingerprint(request_id, bits), 0
+    for look, n in enumerate(lengths):
+        end = (FIRST_LOOK_MS + look * LOOK_MS) * SAMPLE_RATE_HZ // 1000
+        words = fingerprint.grow(samples[at:end])
+        if words is None:
+            return None
+        out[look, :n], at = words, end
+    return out
 
 
 def pair_matrix(
-    words: npt.NDArray[np.uint32], others: npt.NDArray[np.uint32], length: int, other_length: int
+    words: npt.NDArray[np.uint64], others: npt.NDArray[np.uint64], length: int, other_length: int
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
     """Lowest bit error rates of each of R fingerprints at `length` words with each of S at `other_length`.
 
@@ -75,30 +106,51 @@ def pair_matrix(
 
 
 @nb.njit(cache=True)
-def best_triple_scores(
+def consistent_triples(
     scores: npt.NDArray[np.float32],
     alignments: npt.NDArray[np.int32],
-    members: npt.NDArray[np.int64],
-    out: npt.NDArray[np.float32],
-) -> None:
-    """Raise out[i] to the best consistent triple score of member i within the members; the rule of `best_triple`."""
-    m = len(members)
-    for a in range(m):
-        i = members[a]
-        for b in range(a + 1, m):
-            j = members[b]
-            if scores[i, j] <= EDGE_SCORE:
-                continue
-            for c in range(b + 1, m):
-                k = members[c]
-                if scores[i, k] <= EDGE_SCORE or scores[j, k] <= EDGE_SCORE:
+    floor: float,
+    out: npt.NDArray[np.int32],
+    out_scores: npt.NDArray[np.float32],
+) -> int:
+    """Find every consistent triple of requests whose score is over a floor; the rule of `best_triple`.
+
+    Args:
+        scores: float32 (R, R), of pairs; -inf where two shall not be held against each other.
+        alignments: int32 (R, R), likewise.
+        floor: at least twice EDGE_SCORE, or more would be found than looked for.
+        out: int32 (m, 3), filled with rising requests as far as it reaches.
+        out_scores: float32 (m,), their scores.
+
+    Returns:
+        How many there are.
+
+    """
+    found = 0
+    requests = len(scores)
+    near = np.empty(requests, np.int64)
+    for i in range(requests):
+        count = 0
+        for j in range(i + 1, requests):
+            if scores[i, j] > EDGE_SCORE:
+                near[count] = j
+                count += 1
+        for a in range(count):
+            j = near[a]
+            for b in range(a + 1, count):
+                k = near[b]
+                if scores[j, k] <= EDGE_SCORE:
                     continue
                 if abs(alignments[i, j] + alignments[j, k] - alignments[i, k]) > CONSISTENT_WORDS:
                     continue
                 total = scores[i, j] + scores[i, k] + scores[j, k]
                 score = total - max(scores[i, j], scores[i, k], scores[j, k])
-                for x in (a, b, c):
-                    out[x] = max(out[x], score)
+                if score > floor:
+                    if found < len(out):
+                        out[found, 0], out[found, 1], out[found, 2] = i, j, k
+                        out_scores[found] = score
+                    found += 1
+    return found
 
 
 @nb.njit(cache=True)
@@ -125,32 +177,47 @@ def best_beside(
                     out[i] = max(out[i], scores[i, j] + scores[i, k])
 
 
-def fit_tail(best: Sequence[npt.NDArray[np.float64]], counts: Sequence[int]) -> Tail:
-    """Fit P(best > s) = exp((start + growth ln n - s) / scale) to the highest TAIL_SHARE of each count's trials.
+def fit_tail(best: npt.NDArray[np.float64]) -> Tail:
+    """Fit P(best > s) = exp((start - s) / scale) to the highest TAIL_SHARE of trials that are independent of n.
 
-    The scale is the mean excess (Hill's estimator for an exponential tail), the rest a line through the points.
+    The scale is the mean excess (Hill's estimator for an exponential tail). Among n times the trials there are n times
+    the chances.
 
     Args:
-        best: for each count n, the best score of every trial.
-        counts: the n of each.
+        best: the best score of every trial.
 
     Raises:
         NullError: no trial stands out from the rest.
 
     """
-    scales, at = [], []
-    for scores in best:
-        over = np.quantile(scores, 1 - TAIL_SHARE)
-        scales.append(float(np.mean(scores[scores > over] - over)) if (scores > over).any() else 0.0)
-        at.append(float(over))
-    scale = float(np.mean(scales))
-    if not scale > 0:
+    over = float(np.quantile(best, 1 - TAIL_SHARE))
+    if not (best > over).any():
         raise NullError("no trial stands out: there is no tail to fit")
-    levels = np.array(at) + scale * np.log(TAIL_SHARE)
-    if len(counts) == 1:
-        return Tail(float(levels[0]), 0.0, scale)
-    growth, start = np.polyfit(np.log(counts), levels, 1)
-    return Tail(float(start), float(growth), scale)
+    excesses = best[best > over] - over
+    scale = float(np.mean(excesses))
+    return Tail(over + scale * math.log(TAIL_SHARE), scale, scale, over, len(excesses))
+
+
+def fit_triples(scores: npt.NDArray[np.float64], requests: int) -> Tail:
+    """Fit the tail of the best triple of a request among n, from all triples that so many requests make.
+
+    Of 3 m triples' members over a score, a request has 3 m / R; a window of n of the R requests has each triple with
+    probability (n / R)^2, given the one. So the expected number is 3 m / R^3 n^2, and it bounds the probability.
+
+    Args:
+        scores: float64 (T,), of all triples over some floor, each at the best of its looks.
+        requests: R.
+
+    Raises:
+        NullError: fewer than MIN_TRIPLES triples.
+
+    """
+    if len(scores) < MIN_TRIPLES:
+        raise NullError(f"{len(scores)} chance triples among {requests} requests are too few to fit a tail to")
+    top = np.sort(scores)[::-1][: TOP_TRIPLES + 1]
+    over = float(top[-1])
+    scale = float(np.mean(top[:-1] - over))
+    return Tail(over + scale * math.log(3 * (len(top) - 1) / requests**3), 2 * scale, scale, over, len(top) - 1)
 
 
 def measure(
@@ -160,8 +227,6 @@ def measure(
     provenance: dict[str, object],
     *,
     cohort_size: int = 200,
-    concurrent: Sequence[int] = (50, 100, 200),
-    windows: int = 400,
     seed: int = 0,
 ) -> Calibration:
     """Measure a null.
@@ -172,98 +237,163 @@ def measure(
         version: of the calibration.
         provenance: what it was measured on; kept with it.
         cohort_size: requests kept as the yardstick of own means.
-        concurrent: sizes of window at which the triple's tail is measured.
-        windows: random windows of each size.
-        seed: of the choices.
+        seed: of the choice.
 
     Raises:
-        NullError: fewer requests than a cohort and a window need, or no averages or airings.
+        NullError: fewer requests than a cohort takes, or no averages or airings.
 
     """
     rng = np.random.default_rng(seed)
-    if len(unrelated.words) < max(cohort_size, max(concurrent) + 1) or not unrelated.averages or not unrelated.airings:
+    people = unrelated.words.shape[1]
+    if people < cohort_size or not unrelated.averages or not unrelated.airings:
         raise NullError(
-            f"{len(unrelated.words)} unrelated requests, {len(unrelated.averages)} averages and"
+            f"{people} unrelated requests, {len(unrelated.averages)} averages and"
             f" {len(unrelated.airings)} airings are too few to measure a null: it takes"
-            f" {max(cohort_size, max(concurrent) + 1)}, 1 and 1"
+            f" {cohort_size}, 1 and 1"
         )
-    cohort = np.sort(rng.permutation(len(unrelated.words))[:cohort_size])
+    cohort = np.sort(rng.permutation(people)[:cohort_size])
     lengths = look_words(bits)
+    full = unrelated.words[-1][cohort]
     stranger = unrelated.strangers
-    mean, deviation, z, agreed = [], [], [], []
-    for n in lengths:
-        against = pair_matrix(unrelated.words, unrelated.words[cohort], n, MAX_WORDS)[0]
-        kin = ~stranger[:, cohort]
-        own = np.ma.masked_array(against, kin).mean(axis=1).filled(0.5)
-        level = float(own.mean())
-        rates, alignments = pair_matrix(unrelated.words, unrelated.words, n, n)
-        residual = level + (own - level)[:, None] + (own - level)[None] - rates
-        mean.append(level)
-        deviation.append(float(residual[stranger].std()))
-        centred = np.where(stranger, residual / deviation[-1], -np.inf).astype(np.float32)
-        z.append(centred)
-        agreed.append(alignments)
-    triples = []
-    for size in concurrent:
-        trials = []
-        for _ in range(windows):
-            members = rng.choice(len(unrelated.words), size, replace=False).astype(np.int64)
-            best = np.zeros(size, np.float32)
-            for scores, alignments in zip(z, agreed, strict=True):
-                best_triple_scores(scores, alignments, members, best)
-            trials.append(best)
-        triples.append(np.concatenate(trials).astype(np.float64))
+    mean, deviation = [], []
+    for n, words in zip(lengths, unrelated.words, strict=True):
+        against = pair_matrix(words, full, n, full.shape[1])[0]
+        own = np.ma.masked_array(against, ~stranger[:, cohort]).mean(axis=1).filled(0.5)
+        mean.append(float(own.mean()))
+        rates = pair_matrix(words, words, n, n)[0]
+        deviation.append(_tail_deviation((own[:, None] + own[None] - mean[-1] - rates)[stranger]))
+    nothing = Tail(0, 0, 1)
     draft = Calibration(
-        version, bits.name, unrelated.words[cohort].copy(), np.array(lengths, np.int32), np.array(mean),
-        np.array(deviation), fit_tail(triples, concurrent), Tail(0, 0, 1), Tail(0, 0, 1), provenance,
+        version, bits.name, full, np.array(lengths, np.int32), np.array(mean), _smooth(lengths, deviation),
+        nothing, nothing, nothing, provenance,
     )  # fmt: skip
-    beside, template = _beside_tail(draft, unrelated, lengths), _template_tail(draft, unrelated, lengths)
-    return replace(draft, beside=beside, template=template)
+    chance = chance_scores(draft, unrelated)
+    return replace(
+        draft,
+        triple=fit_triples(chance.triples, people),
+        beside=fit_tail(chance.beside),
+        template=fit_tail(chance.template),
+    )
 
 
-def _beside_tail(draft: Calibration, unrelated: Unrelated, lengths: Sequence[int]) -> Tail:
-    """Tail of a request's best triple with two homes of one airing, over its looks."""
-    best = np.zeros((len(unrelated.airings), len(unrelated.words)), np.float32)
-    nulls = [OwnNull(draft) for _ in unrelated.words]
-    homes_nulls = [[OwnNull(draft) for _ in homes] for homes in unrelated.airings]
-    for n in lengths:
-        shifts = np.array([null.shift(words[:n]) for null, words in zip(nulls, unrelated.words, strict=True)])
-        for a, homes in enumerate(unrelated.airings):
-            of_homes = [null.shift(words[:n]) for null, words in zip(homes_nulls[a], homes, strict=True)]
-            rates, alignments = pair_matrix(unrelated.words, homes, n, n)
-            compared = np.full(len(homes), n, np.int32)
-            scores = np.array(
-                [
-                    draft.scores(row, compared, float(shift), np.array(of_homes, np.float32))
-                    for row, shift in zip(rates, shifts, strict=True)
-                ],
-                np.float32,
-            )
+@dataclass(frozen=True, eq=False)
+class Chance:
+    """What chance brings, each at the best of its looks: float64 arrays.
+
+    Attributes:
+        triples: (T,), of all triples of strangers over twice EDGE_SCORE.
+        beside: (K,), of every person with two homes of an airing.
+        template: (K,), of every person with an average.
+
+    """
+
+    triples: npt.NDArray[np.float64]
+    beside: npt.NDArray[np.float64]
+    template: npt.NDArray[np.float64]
+
+
+def chance_scores(calibration: Calibration, unrelated: Unrelated) -> Chance:
+    """Score everything that has nothing to do with each other, as the job would."""
+    lengths = calibration.words.tolist()
+    shifts = [_shifts(calibration, words, n) for n, words in zip(lengths, unrelated.words, strict=True)]
+    best: dict[tuple[int, ...], float] = {}
+    for n, words, own in zip(lengths, unrelated.words, shifts, strict=True):
+        scores, alignments = _pair_scores(calibration, words, words, n, own, own)
+        _raise_triples(np.where(unrelated.strangers, scores, -np.inf).astype(np.float32), alignments, best)
+    return Chance(
+        np.array(list(best.values())),
+        _best_beside(calibration, unrelated, shifts),
+        _best_templates(calibration, unrelated, shifts),
+    )
+
+
+def _pair_scores(
+    calibration: Calibration,
+    words: npt.NDArray[np.uint64],
+    others: npt.NDArray[np.uint64],
+    n: int,
+    own: npt.NDArray[np.float32],
+    of_others: npt.NDArray[np.float32],
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
+    """Scores and alignments (R, S) of fingerprints of n words."""
+    rates, alignments = pair_matrix(words, others, n, n)
+    compared = np.full(len(others), n, np.int32)
+    rows = [calibration.scores(row, compared, float(s), of_others) for row, s in zip(rates, own, strict=True)]
+    return np.array(rows, np.float32), alignments
+
+
+def _best_beside(
+    calibration: Calibration, unrelated: Unrelated, shifts: Sequence[npt.NDArray[np.float32]]
+) -> npt.NDArray[np.float64]:
+    """Best triple of every person with two homes of an airing, over the looks."""
+    best = np.zeros((len(unrelated.airings), unrelated.words.shape[1]), np.float32)
+    for look, n in enumerate(calibration.words.tolist()):
+        for a, airing in enumerate(unrelated.airings):
+            homes = airing[look]
+            of_homes = _shifts(calibration, homes, n)
+            scores, alignments = _pair_scores(calibration, unrelated.words[look], homes, n, shifts[look], of_homes)
             best_beside(scores, alignments, pair_matrix(homes, homes, n, n)[1], best[a])
-    return _of_each(fit_tail([best.T[unrelated.airing_strangers].astype(np.float64)], [1]))
+    return best.T[unrelated.airing_strangers].astype(np.float64)
 
 
-def _template_tail(draft: Calibration, unrelated: Unrelated, lengths: Sequence[int]) -> Tail:
-    """Tail of a request's best score, over its looks, against one average."""
+def _best_templates(
+    calibration: Calibration, unrelated: Unrelated, shifts: Sequence[npt.NDArray[np.float32]]
+) -> npt.NDArray[np.float64]:
+    """Best score of every person with an average, over the looks."""
     averages = unrelated.averages
-    best = np.full((len(unrelated.words), len(averages)), -np.inf)
-    table = np.zeros((len(averages), MAX_WORDS), np.uint32)
+    best = np.full((unrelated.words.shape[1], len(averages)), -np.inf)
+    table = np.zeros((len(averages), MAX_WORDS), np.uint64)
     for row, average in zip(table, averages, strict=True):
         row[: len(average)] = average
     sizes = np.array([len(a) for a in averages], np.int32)
-    shifts = np.array([OwnNull(draft).shift(a) for a in averages], np.float32)
+    of_averages = np.array([calibration.own_shift(a) for a in averages], np.float32)
     rows = np.arange(len(averages), dtype=np.int64)
-    rate, alignment, compared = np.empty(len(rows), np.float32), *np.empty((2, len(rows)), np.int32)
-    for i, words in enumerate(unrelated.words):
-        own = OwnNull(draft)
-        for n in lengths:
-            shift = own.shift(words[:n])
-            one_against_many(words[:n], table, sizes, rows, ALIGNMENTS, MIN_WORDS, rate, alignment, compared)
-            scores = draft.scores(rate, np.minimum(sizes, np.int32(n)), shift, shifts)
-            best[i] = np.maximum(best[i], np.where(compared > 0, scores, -np.inf))
-    return _of_each(fit_tail([best[np.isfinite(best) & unrelated.average_strangers]], [1]))
+    for look, n in enumerate(calibration.words.tolist()):
+        for i, words in enumerate(unrelated.words[look]):
+            found = compare(calibration, words[:n], float(shifts[look][i]), table, sizes, of_averages, rows)
+            best[i] = np.maximum(best[i], found.scores)
+    counted: npt.NDArray[np.float64] = best[np.isfinite(best) & unrelated.average_strangers]
+    return counted
 
 
-def _of_each(one: Tail) -> Tail:
-    """Tail among n that are independent of each other, from that of one: n times the chances."""
-    return Tail(one.start, one.scale, one.scale)
+def _shifts(draft: Calibration, words: npt.NDArray[np.uint64], n: int) -> npt.NDArray[np.float32]:
+    """Own shifts of fingerprints of n words: uint64 (R, width) to float32 (R,)."""
+    return np.array([draft.own_shift(row[:n]) for row in words], np.float32)
+
+
+def _tail_deviation(margins: npt.NDArray[np.float32]) -> float:
+    """Standard deviation of the normal distribution that exceeds as much with probability 1e-5 as these margins do.
+
+    Short fingerprints have a heavier tail than long ones of the same deviation, and the tail is what decides.
+
+    Raises:
+        NullError: no pair stands out from the rest.
+
+    """
+    over = float(np.quantile(margins, 1 - PAIR_TAIL_SHARE)) if len(margins) else math.inf
+    if not (margins > over).any():
+        raise NullError(f"{len(margins)} pairs of unrelated requests are too few to measure a null from")
+    scale = float(np.mean(margins[margins > over] - over))
+    return (over + scale * math.log(PAIR_TAIL_SHARE / 1e-5)) / NORMAL_1E5
+
+
+def _smooth(lengths: Sequence[int], deviation: Sequence[float]) -> npt.NDArray[np.float64]:
+    """A parabola through the logarithms: a tail is measured from few pairs, and changes slowly with length."""
+    at = np.log(lengths)
+    smoothed: npt.NDArray[np.float64] = np.exp(np.polyval(np.polyfit(at, np.log(deviation), 2), at))
+    return smoothed
+
+
+def _raise_triples(
+    scores: npt.NDArray[np.float32], alignments: npt.NDArray[np.int32], best: dict[tuple[int, ...], float]
+) -> None:
+    """Note every chance triple of one look where it is better than at the looks before."""
+    room = 0
+    found = consistent_triples(scores, alignments, 2 * EDGE_SCORE, np.empty((0, 3), np.int32), np.empty(0, np.float32))
+    while found > room:
+        room = found
+        triples, of_triples = np.empty((room, 3), np.int32), np.empty(room, np.float32)
+        found = consistent_triples(scores, alignments, 2 * EDGE_SCORE, triples, of_triples)
+    if room:
+        for triple, score in zip(map(tuple, triples.tolist()), of_triples.tolist(), strict=True):
+            best[triple] = max(score, best.get(triple, score))

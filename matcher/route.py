@@ -13,30 +13,29 @@ from enum import Enum
 import numpy as np
 import numpy.typing as npt
 
-from matcher.bits import audio_ms
+from matcher.bits import BITS_PER_WORD, WORD_MS
 from matcher.catalogue import NEVER_US, Average, Catalogue
 from matcher.event import Event, Triple, best_triple
-from matcher.evidence import MIN_WORDS, Calibration, Comparison, Evidence, OwnNull, compare
-from matcher.fingerprint import MAX_WORDS
-from matcher.grid import HOP_MS
+from matcher.evidence import MIN_WORDS, Calibration, Comparison, Evidence, compare
+from matcher.fingerprint import LOOK_MS, look_due_ms
 from matcher.observer import Observer
 from matcher.window import Request, Window
 
 # Candidates of a triple: one standard deviation and a half is where pairs of one recording begin (SCIENCE, rule of
 # triples); at most so many of the best, because a triple needs two.
-EDGE_SCORE = 1.5
+EDGE_SCORE = 1.2
 MAX_CANDIDATES = 24
 # A pair this far under the null makes both requests look at the whole window.
-SCAN_SCORE = 3.5
+SCAN_SCORE = 3.0
 # A matched request looks at the whole window again after so much more of its audio; in between, at those that it draws
 # and at all that are matched themselves, as the homes of one airing soon are.
 SCAN_MS = 320
+# An airing reaches the last home so long after the others: streams lag behind, and recorders are paused.
+AIRING_US = 60_000_000
+# The tail of those who speak beside an airing is measured for so many homes of it.
+AIRING_HOMES = 16
 # Sums of the same scores in another order differ by less.
 ROUNDING = 1e-9
-# Less audio than this costs more in threshold than it saves in time.
-FIRST_LOOK_MS = 960
-LOOK_MS = 80
-FULL_MS = audio_ms(MAX_WORDS)
 # A household that asks again so soon after it was ignored may have been a person: the proxy for false ignores.
 ASKED_AGAIN_US = 10_000_000
 # What is blocked is recognised sooner than what is ignored: to take it for blocked by mistake means accept.
@@ -60,7 +59,7 @@ class Policy:
         partners: others drawn at random for each request, K.
         false_ignore_budget: probability that a live request is ignored by chance, ...
         budget_concurrency: ... among this many concurrent requests; more of them raise the threshold.
-        airing_share: share of the live requests that have an airing of their wake word within their window.
+        airing_share: share of the live requests that come while an event of their route is open.
         catalogue_entries: bound of the catalogue of averages.
         catalogue_ttl_us: how long an average decides after its last household.
         discovery_delay_us: when an average begins to decide on other shards, after its discovery.
@@ -80,18 +79,17 @@ class Policy:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Growth:
-    """What one chunk adds to a request's fingerprint.
+    """A request's fingerprint at one of its looks.
 
     Attributes:
         request_id: the request.
         household: counted once, however many devices.
         device: the one that listens.
         start_us: capture time of the request's first sample.
-        end_us: capture time of the chunk's last sample.
-        first_word: index in the request of words[0].
-        words: uint32 (n,), the words that the chunk completed.
-        audio_ms: audio of the request that had arrived with this chunk.
-        appended_us: broker's append time of the chunk.
+        end_us: capture time of the last sample heard.
+        words: uint64 (n,), all words so far.
+        audio_ms: audio of the request that had arrived.
+        appended_us: broker's append time of the chunk that brought it to this look.
 
     """
 
@@ -100,8 +98,7 @@ class Growth:
     device: str
     start_us: int
     end_us: int
-    first_word: int
-    words: npt.NDArray[np.uint32]
+    words: npt.NDArray[np.uint64]
     audio_ms: int
     appended_us: int
 
@@ -167,7 +164,9 @@ class Route:
         self.erased_until_us: dict[str, int] = {}  # by digest of a household: its requests of before are not heard
         self.now_us = -(2**62)  # event time: the latest end of a growth, or the latest low mark
         self._appended_us = 0  # when the chunk was appended that is being heard
-        self._budget = policy.false_ignore_budget / 3  # for triples, for pairs beside a stranger, for averages
+        # Half of it for pairs beside a stranger, whose tail is the longest; the rest for triples and for averages.
+        self._budget_beside = policy.false_ignore_budget / 2
+        self._budget = policy.false_ignore_budget / 4
 
     def hear(self, growths: Sequence[Growth], low_mark_us: int) -> Outcome:
         """Take growths in the order of their capture, then let the event time reach the mark."""
@@ -217,7 +216,7 @@ class Route:
             ):
                 self._withdraw(media_id, outcome)
         for media_id, event in list(self.events.items()):
-            if self._is_blocked(media_id, event.average(self.calibration)[0], outcome):
+            if self._is_blocked(media_id, event.average()[0], outcome):
                 self._withdraw(media_id, outcome)
         return outcome
 
@@ -269,9 +268,6 @@ class Route:
                 return
         request = self.window.requests.get(growth.request_id)
         if request is None:
-            if growth.first_word > 0:
-                outcome.counts["growth_without_start"] += 1
-                return
             if growth.start_us < self.now_us - self.policy.window_us:
                 outcome.counts["too_late"] += 1
                 return
@@ -283,20 +279,15 @@ class Route:
             ignored_us = self.ignored_at_us.get(growth.household)
             if ignored_us is not None and ignored_us < growth.start_us <= ignored_us + ASKED_AGAIN_US:
                 outcome.counts["asked_again"] += 1
-        have = int(self.window.lengths[request.row])
-        if request.closed or growth.first_word > have:
-            request.closed = True
-            outcome.counts["growth_after_gap"] += 1
-            return
-        self.window.extend(request, growth.words[have - growth.first_word :])
-        request.audio_ms = max(request.audio_ms, growth.audio_ms)
+        due_ms = look_due_ms(growth.audio_ms)
+        if due_ms <= request.looked_ms:
+            return  # a reader that was restarted gives again what it gave before
+        request.looked_ms, request.audio_ms = due_ms, growth.audio_ms
+        self.window.put(request, growth.words)
         self._appended_us = growth.appended_us
         if request.event in self.events:
             self.events[request.event].grow(request.request_id, self.window.fingerprint(request))
-        due_ms = min(request.audio_ms, FULL_MS) // LOOK_MS * LOOK_MS
-        if due_ms >= FIRST_LOOK_MS and due_ms > request.looked_ms:
-            request.looked_ms = due_ms
-            self._look(request, growth.end_us, outcome)
+        self._look(request, growth.end_us, outcome)
 
     def _expire(self, now_us: int, outcome: Outcome) -> None:
         """Let event time pass: by the growths themselves, so that it does not matter how they were batched."""
@@ -313,7 +304,7 @@ class Route:
                 break
             del self.ignored_at_us[household]
         for event in list(self.events.values()):
-            if event.last_joined_us < now_us - self.policy.window_us:
+            if event.last_joined_us < now_us - AIRING_US:
                 self._rebuild(event, event.rebuilt_us, outcome, closing=True)
                 self.events.pop(event.media_id, None)
         outcome.dropped_averages += self.catalogue.expire(now_us)
@@ -322,7 +313,6 @@ class Route:
 
     def _look(self, request: Request, at_us: int, outcome: Outcome) -> None:
         outcome.counts["looks"] += 1
-        self.window.measure(request, final=request.looked_ms + LOOK_MS > FULL_MS)
         if request.ignored:
             if request.event in self.events:
                 self._refresh(self.events[request.event], at_us, outcome)
@@ -334,11 +324,12 @@ class Route:
         words = self.window.fingerprint(request)
         match, tried = self.catalogue.best(words, float(self.window.shifts[request.row]), at_us)
         outcome.counts["catalogue_comparisons"] += tried
+        event = self.events.get(match[0].media_id) if match is not None else None
+        threshold = self._template_threshold(event, tried)
         if self.observer is not None:
-            self.observer.catalogue(request, match, tried, self._template_threshold(tried))
-        if match is not None and match[1].score >= self._template_threshold(tried):
+            self.observer.catalogue(request, match, tried, threshold)
+        if match is not None and match[1].score >= threshold:
             average, evidence = match
-            event = self.events.get(average.media_id)
             if event is None:
                 self._ignore(request, Reason.DISCOVERED, average, evidence, at_us, outcome)
             else:
@@ -374,7 +365,7 @@ class Route:
         # Three strangers by chance, or one beside two that hear the same: the harder of the two decides.
         threshold = max(
             self.calibration.triple.threshold(self._budget, concurrent),
-            self.calibration.beside.threshold(self._budget / self.policy.airing_share, len(self.events)),
+            self.calibration.beside.threshold(self._budget_beside / self.policy.airing_share, len(self.events)),
         )
         # A triple scores no more than any two of its edges together: what cannot pass is not looked at any further.
         worth = threshold - ROUNDING
@@ -401,7 +392,7 @@ class Route:
         return triple, found.at(int(chosen[np.flatnonzero(np.isin(rows[chosen], triple.rows))[0]]))
 
     def _others(self, request: Request) -> npt.NDArray[np.int64]:
-        """Rows of the window that have had a look: before it, nobody knows how close to everything a request is."""
+        """Rows of all others in the window."""
         rows = self.window.rows()
         others: npt.NDArray[np.int64] = rows[rows != request.row]
         return others
@@ -427,7 +418,7 @@ class Route:
         return self._compare(self.window.fingerprint(request), shift, rows, outcome)
 
     def _compare(
-        self, words: npt.NDArray[np.uint32], shift: float, rows: npt.NDArray[np.int64], outcome: Outcome
+        self, words: npt.NDArray[np.uint64], shift: float, rows: npt.NDArray[np.int64], outcome: Outcome
     ) -> Comparison:
         """Hold one fingerprint against some rows of the window."""
         outcome.counts["comparisons"] += len(rows)
@@ -445,10 +436,17 @@ class Route:
             if len(chosen) == MAX_CANDIDATES:
                 break
             owner = self.window.owners[int(rows[position])]
-            if owner is not None and owner.household not in households:
+            if owner is None or self._speaks_by_average(owner):
+                continue
+            if owner.household not in households:
                 households.add(owner.household)
                 chosen.append(int(position))
         return np.array(chosen, np.int64)
+
+    def _speaks_by_average(self, request: Request) -> bool:
+        """Whether it is in an event of many homes: the best two of many would be near anybody, the average is not."""
+        event = self.events.get(request.event)
+        return event is not None and len(event.households) > AIRING_HOMES
 
     # ---- deciding ------------------------------------------------------------------------------------------------
 
@@ -465,7 +463,7 @@ class Route:
             if member.event not in self.events:  # whom the catalogue ignored is one of the three all the same
                 self._enter(event, member, alignment + reference, at_us)
         if event.media_id not in self.events:
-            if self.blocked.averages and self._is_blocked(event.media_id, event.average(self.calibration)[0], outcome):
+            if self.blocked.averages and self._is_blocked(event.media_id, event.average()[0], outcome):
                 return
             self.events[event.media_id] = event
             outcome.counts["events"] += 1
@@ -491,7 +489,7 @@ class Route:
             self._sweep(event, at_us, outcome)
 
     def _rebuild(self, event: Event, at_us: int, outcome: Outcome, *, closing: bool = False) -> None:
-        words, votes = event.average(self.calibration)
+        words, votes = event.average()
         event.rebuilt_us = at_us
         if self._is_blocked(event.media_id, words, outcome):
             self._withdraw(event.media_id, outcome)
@@ -518,7 +516,7 @@ class Route:
             average = self.catalogue.averages[event.media_id]
             rows = self.window.undecided_rows()
             found = self._compare(average.words, self.catalogue.shift(event.media_id), rows, outcome)
-            threshold = self._template_threshold(len(self.catalogue.averages))
+            threshold = self._template_threshold(event, len(self.catalogue.averages))
             if self.observer is not None:
                 self.observer.sweep(event.media_id, self.window.of_rows(rows), found, threshold)
             passed = np.flatnonzero(found.scores >= threshold)
@@ -550,15 +548,15 @@ class Route:
         shift = float(self.window.shifts[request.row])
         return self._sounds_blocked(self.window.fingerprint(request), shift, outcome)
 
-    def _is_blocked(self, media_id: str, words: npt.NDArray[np.uint32], outcome: Outcome) -> bool:
+    def _is_blocked(self, media_id: str, words: npt.NDArray[np.uint64], outcome: Outcome) -> bool:
         """Tell whether an average, or what an event has of one, is blocked by its name or by its sound."""
         if not self.blocked.averages:
             return False
         return media_id in self.blocked.averages or self._sounds_blocked(
-            words, OwnNull(self.calibration).shift(words), outcome
+            words, self.calibration.own_shift(words), outcome
         )
 
-    def _sounds_blocked(self, words: npt.NDArray[np.uint32], shift: float, outcome: Outcome) -> bool:
+    def _sounds_blocked(self, words: npt.NDArray[np.uint64], shift: float, outcome: Outcome) -> bool:
         if not self.blocked.averages:
             return False
         match, tried = self.blocked.best(words, shift, self.now_us)
@@ -573,8 +571,11 @@ class Route:
         if self.forget(media_id):
             outcome.dropped_averages.append(media_id)
 
-    def _template_threshold(self, averages: int) -> float:
-        return self.calibration.template.threshold(self._budget, averages)
+    def _template_threshold(self, event: Event | None, averages: int) -> float:
+        """Score that an average decides at: few live requests have an open event beside them, all have the rest."""
+        if event is None:
+            return self.calibration.template.threshold(self._budget, averages)
+        return self.calibration.template.threshold(self._budget / self.policy.airing_share, len(self.events))
 
     def _ignore(
         self,
@@ -600,8 +601,8 @@ class Route:
                 media_id=media.media_id,
                 households=media.households if isinstance(media, Average) else len(media.households),
                 bit_error_rate=evidence.rate,
-                bits_compared=32 * evidence.words,
-                alignment_ms=evidence.alignment * HOP_MS,
+                bits_compared=BITS_PER_WORD * evidence.words,
+                alignment_ms=evidence.alignment * WORD_MS,
                 score=evidence.score,
                 audio_used_ms=request.audio_ms,
                 decided_at_us=at_us,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from matcher.evidence import Calibration, OwnNull
+from matcher.evidence import Calibration
 from matcher.fingerprint import MAX_WORDS
 
 
@@ -21,12 +21,9 @@ class Request:
     device: str
     start_us: int
     row: int
-    own_null: OwnNull | None
     audio_ms: int = 0
     alignment: int = 0
     looked_ms: int = 0
-    measured_words: int = 0
-    closed: bool = False
     matched: bool = False
     ignored: bool = False
     event: str = ""
@@ -47,10 +44,10 @@ class Window:
     def __post_init__(self) -> None:
         """Start with room for a quiet route."""
         rows = min(64, self.capacity)
-        self.words = np.zeros((rows, MAX_WORDS), np.uint32)
+        self.words = np.zeros((rows, MAX_WORDS), np.uint64)
         self.lengths = np.zeros(rows, np.int32)
         self.shifts = np.zeros(rows, np.float32)
-        self.measured = np.zeros(rows, np.bool_)
+        self.heard = np.zeros(rows, np.bool_)
         self.matched = np.zeros(rows, np.bool_)
         self.ignored = np.zeros(rows, np.bool_)
         self.hashes = np.zeros(rows, np.uint64)
@@ -71,37 +68,34 @@ class Window:
         if not self._free:
             self._grow()
         row = self._free.pop()
-        request = Request(request_id, household, device, start_us, row, OwnNull(self.calibration))
+        request = Request(request_id, household, device, start_us, row)
         self.requests[request_id] = request
         heapq.heappush(self._by_start, (start_us, request_id))
         self.owners[row] = request
         self.lengths[row] = 0
         self.shifts[row] = 0.0
-        self.measured[row] = False
+        self.heard[row] = False
         digest = hashlib.blake2b(request_id.encode(), digest_size=8).digest()
         self.hashes[row] = int.from_bytes(digest, "little")
         return request, left
 
-    def extend(self, request: Request, words: npt.NDArray[np.uint32]) -> None:
-        """Append words to a request's fingerprint; what goes beyond MAX_WORDS is cut."""
-        start = int(self.lengths[request.row])
-        end = min(MAX_WORDS, start + len(words))
-        self.words[request.row, start:end] = words[: end - start]
-        self.lengths[request.row] = end
+    def put(self, request: Request, words: npt.NDArray[np.uint64]) -> None:
+        """Take a request's words so far, in the place of those before, and measure how close to everything it is.
 
-    def fingerprint(self, request: Request) -> npt.NDArray[np.uint32]:
-        """Words of the request so far, uint32 (n,), a view."""
-        view: npt.NDArray[np.uint32] = self.words[request.row, : self.lengths[request.row]]
+        Args:
+            request: of the window.
+            words: uint64 (n,), n <= MAX_WORDS.
+
+        """
+        self.words[request.row, : len(words)] = words
+        self.lengths[request.row] = len(words)
+        self.shifts[request.row] = self.calibration.own_shift(words)
+        self.heard[request.row] = True
+
+    def fingerprint(self, request: Request) -> npt.NDArray[np.uint64]:
+        """Words of the request so far, uint64 (n,), a view."""
+        view: npt.NDArray[np.uint64] = self.words[request.row, : self.lengths[request.row]]
         return view
-
-    def measure(self, request: Request, *, final: bool = False) -> None:
-        """Bring the request's own null mean up to its words; after the final time it stays as it is."""
-        if request.own_null is not None:
-            self.shifts[request.row] = request.own_null.shift(self.fingerprint(request))
-            request.measured_words = int(self.lengths[request.row])
-            self.measured[request.row] = True
-            if final or self.lengths[request.row] >= MAX_WORDS:
-                request.own_null = None  # its sums are the larger part of a request's memory
 
     def expire(self, horizon_us: int) -> list[Request]:
         """Remove the requests that started before `horizon_us`; gives them."""
@@ -125,12 +119,12 @@ class Window:
         request.ignored = self.ignored[request.row] = True
 
     def rows(self) -> npt.NDArray[np.int64]:
-        """Rows of the requests that have been measured, int64 (n,), rising."""
-        return np.flatnonzero(self.measured)
+        """Rows of the requests that have been heard, int64 (n,), rising."""
+        return np.flatnonzero(self.heard)
 
     def undecided_rows(self) -> npt.NDArray[np.int64]:
         """Those of them that have not been ignored, int64 (n,), rising."""
-        return np.flatnonzero(self.measured & ~self.ignored)
+        return np.flatnonzero(self.heard & ~self.ignored)
 
     def of_rows(self, rows: Sequence[int] | npt.NDArray[np.int64]) -> list[Request]:
         """Requests of these rows."""
@@ -152,16 +146,16 @@ class Window:
         self.owners[request.row] = None
         self.words[request.row] = 0
         self.lengths[request.row] = 0
-        self.measured[request.row] = self.matched[request.row] = self.ignored[request.row] = False
+        self.heard[request.row] = self.matched[request.row] = self.ignored[request.row] = False
         self._free.append(request.row)
 
     def _grow(self) -> None:
         old = len(self.owners)
         new = min(2 * old, self.capacity)
-        self.words = np.concatenate((self.words, np.zeros((new - old, MAX_WORDS), np.uint32)))
+        self.words = np.concatenate((self.words, np.zeros((new - old, MAX_WORDS), np.uint64)))
         self.lengths = np.concatenate((self.lengths, np.zeros(new - old, np.int32)))
         self.shifts = np.concatenate((self.shifts, np.zeros(new - old, np.float32)))
-        self.measured = np.concatenate((self.measured, np.zeros(new - old, np.bool_)))
+        self.heard = np.concatenate((self.heard, np.zeros(new - old, np.bool_)))
         self.matched = np.concatenate((self.matched, np.zeros(new - old, np.bool_)))
         self.ignored = np.concatenate((self.ignored, np.zeros(new - old, np.bool_)))
         self.hashes = np.concatenate((self.hashes, np.zeros(new - old, np.uint64)))

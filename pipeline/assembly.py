@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import soxr
 
+from matcher.bits import Bits
 from matcher.fingerprint import Fingerprint
 from matcher.grid import SAMPLE_RATE_HZ
 from matcher.route import Growth
@@ -78,14 +79,17 @@ class _Partition:
 
 
 class Assembler:
-    """Assembles the requests of some partitions.
+    """Assembles the requests of some partitions, and gives their fingerprints whenever a look is due.
 
     `positions` are the offsets from which each partition is new, and `emitted_us` the low mark up to which growths of
     older offsets were given out already (NEVER_US: none were). Records before a position rebuild what was carried.
     """
 
-    def __init__(self, limits: AssemblyLimits, positions: Mapping[int, int], emitted_us: int = NEVER_US) -> None:
+    def __init__(
+        self, limits: AssemblyLimits, bits: Bits, positions: Mapping[int, int], emitted_us: int = NEVER_US
+    ) -> None:
         self.limits = limits
+        self._bits = bits
         self.low_mark_us = NEVER_US
         self.counts: Counter[str] = Counter()
         self._partitions = {partition: _Partition(position) for partition, position in positions.items()}
@@ -230,23 +234,23 @@ class Assembler:
             request.ended = True
             return None
         if request.fingerprint is None:
-            request.fingerprint = Fingerprint(chunk.request_id)
+            request.fingerprint = Fingerprint(chunk.request_id, self._bits)
             request.start_us = chunk.start_us
             self.counts["requests"] += 1
         request.next_seq += 1
         request.end_us = chunk.end_us
         request.heard_us += chunk.end_us - chunk.start_us
-        first_word = request.fingerprint.words
-        words = (
-            np.empty(0, np.uint32) if request.fingerprint.full else request.fingerprint.grow(_at_16_khz(request, chunk))
-        )
+        if request.fingerprint.full:
+            return None
+        words = request.fingerprint.grow(_at_16_khz(request, chunk))
+        if words is None:
+            return None
         return Growth(
             request_id=chunk.request_id,
             household=chunk.household,
             device=chunk.device,
             start_us=request.start_us,
             end_us=chunk.end_us,
-            first_word=first_word,
             words=words,
             audio_ms=request.heard_us // 1000,
             appended_us=appended_us,

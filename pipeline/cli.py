@@ -18,6 +18,7 @@ from pipeline.erase import erase
 from pipeline.errors import FailedError, InputError
 from pipeline.explain import command as explain
 from pipeline.flags import ConfigFile, with_settings
+from pipeline.learn_commands import calibrate, train_filters
 from pipeline.listing import decisions as list_decisions
 from pipeline.media import app as media
 from pipeline.options import ConfigError, load_settings
@@ -80,8 +81,10 @@ def run(
     if beam_args and not beam_args[0].startswith("-"):
         raise ConfigError(f"{beam_args[0]!r} is not an option: what is meant for Beam goes after --")
     settings = load_settings(config, flags)
+    from pipeline.matching import load_calibration
     from pipeline.topics import check_cluster
 
+    load_calibration(settings)
     check_cluster(settings)
     logging.getLogger("kafka").setLevel(logging.WARNING)
     from pipeline.logs import configure_logs
@@ -100,8 +103,10 @@ def run(
 def config_check(config: ConfigFile = None, **flags: Any) -> None:
     """Say what is wrong with the settings or the cluster before anything starts."""
     settings = load_settings(config, flags)
+    from pipeline.matching import load_calibration
     from pipeline.topics import check_cluster
 
+    load_calibration(settings)
     check_cluster(settings)
     print(f"settings and topics at {settings.bootstrap_servers} are as the job needs them")
 
@@ -192,6 +197,8 @@ def evaluate(
 app.command("record")(with_settings(*RECORD_SETTINGS)(record))
 app.command("replay")(with_settings("bootstrap_servers", "audio_topic")(replay))
 app.command("simulate")(simulate)
+app.command("calibrate")(with_settings("bits", "filters", "false_ignore_budget", "budget_concurrency")(calibrate))
+app.command("train-filters")(train_filters)
 app.command("demo")(demo)
 app.command("explain")(explain)
 app.command("erase")(erase)

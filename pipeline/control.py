@@ -4,17 +4,18 @@ import getpass
 import logging
 import time
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from google.protobuf.message import DecodeError
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
-from matcher.bits import GRADIENT
 from pipeline import metrics
 from pipeline.chunks import LOCALE, WAKE_WORD
 from pipeline.errors import FailedError, InputError
 from pipeline.follow import Follower
+from pipeline.matching import load_bits
 from pipeline.messages.hushword_pb2 import Control
 from pipeline.options import Settings
 from pipeline.reading import records
@@ -49,7 +50,8 @@ class Controls:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._follower: Follower[Control] = Follower(settings, settings.control_topic, _read, insists=False)
+        read = partial(_read, bits=load_bits(settings).name)
+        self._follower: Follower[Control] = Follower(settings, settings.control_topic, read, insists=False)
 
     def start(self) -> None:
         """Read the topic to its end; where that fails, everything is in shadow until it succeeds."""
@@ -83,7 +85,7 @@ class Controls:
         return self._follower.since(number)
 
 
-def _read(record: Any) -> tuple[str, Control | None] | None:
+def _read(record: Any, bits: str) -> tuple[str, Control | None] | None:
     key = (record.key or b"").decode(errors="replace")
     if not record.value:
         log.warning("the order %s is taken back", key)
@@ -91,7 +93,7 @@ def _read(record: Any) -> tuple[str, Control | None] | None:
     try:
         order = Control.FromString(record.value)
         if key.startswith(f"{BLOCK}/"):
-            if order.block.bits != GRADIENT.name:
+            if order.block.bits != bits:
                 metrics.ORDERS_LEFT_OUT.labels("other_kind").inc()
                 return None
             average_from_message(order.block)

@@ -16,14 +16,13 @@ import apache_beam as beam
 from apache_beam.coders import BytesCoder
 from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateSpec
 
-from matcher.bits import GRADIENT
 from matcher.catalogue import Average
-from matcher.evidence import shipped_calibration
-from matcher.route import Ignore, Outcome, Policy, Route
+from matcher.route import Ignore, Outcome, Route
 from pipeline import metrics
 from pipeline.control import BLOCK, ERASE, Controls, shadow_key
 from pipeline.follow import media_follower
 from pipeline.guard import Guard
+from pipeline.matching import load_calibration, policy_of
 from pipeline.messages.hushword_pb2 import Control, MediaFingerprint
 from pipeline.messages.internal_pb2 import Batch, RouteState, Verdicts
 from pipeline.options import Settings
@@ -35,21 +34,6 @@ log = logging.getLogger(__name__)
 
 # Batches that a rebuild has to go through, at most: some seconds of a busy route.
 COMPACT_BATCHES = 256
-
-
-def policy_of(settings: Settings) -> Policy:
-    """Give the part of the settings that the library decides by."""
-    return Policy(
-        window_us=int(settings.window_s * 1e6),
-        window_requests=settings.window_requests,
-        partners=settings.partners,
-        false_ignore_budget=settings.false_ignore_budget,
-        budget_concurrency=settings.budget_concurrency,
-        airing_share=settings.airing_share,
-        catalogue_entries=settings.catalogue_entries,
-        catalogue_ttl_us=int(settings.catalogue_ttl_s * 1e6),
-        discovery_delay_us=settings.discovery_delay_ms * 1000,
-    )
 
 
 class _Working:
@@ -73,10 +57,10 @@ class DecideRequests(beam.DoFn):
 
     def setup(self) -> None:
         """Read the catalogue to its end before the first look."""
-        self._calibration = shipped_calibration(GRADIENT.name)
+        self._calibration = load_calibration(self._settings)
         self._policy = policy_of(self._settings)
         self._working: dict[str, _Working] = {}
-        self._follower = media_follower(self._settings)
+        self._follower = media_follower(self._settings, self._calibration.bits)
         metrics.CATALOGUE_READY.set(0)
         self._follower.start()
         metrics.CATALOGUE_READY.set(1)
@@ -136,7 +120,8 @@ class DecideRequests(beam.DoFn):
         if tripped is not None:
             self._announce(name, tripped, verdicts)
         verdicts.averages.extend(
-            average_to_message(average, name).SerializeToString() for average in outcome.averages.values()
+            average_to_message(average, name, self._calibration.bits).SerializeToString()
+            for average in outcome.averages.values()
         )
         yield name, verdicts.SerializeToString()
 
@@ -171,7 +156,9 @@ class DecideRequests(beam.DoFn):
                 if media_id in route.events or media_id in route.catalogue.averages:
                     batch.withdrawn.append(media_id)
             elif _is_news(route, average):
-                batch.learned.append(average_to_message(average, route.name).SerializeToString())
+                batch.learned.append(
+                    average_to_message(average, route.name, self._calibration.bits).SerializeToString()
+                )
         return bool(batch.learned or batch.withdrawn)
 
     def _obey(self, working: _Working, batch: Batch) -> bool:
@@ -192,7 +179,7 @@ class DecideRequests(beam.DoFn):
             if order is None:
                 if name in route.blocked.averages:
                     batch.unblocked.append(name)
-            elif name not in route.blocked.averages and _is_of(route, order.block.wake_word, order.block.locale):
+            elif name not in route.blocked.averages and _is_for(route, order.block):
                 batch.blocked.append(order.block.SerializeToString())
         return bool(batch.blocked or batch.unblocked or batch.released or batch.erased)
 
@@ -226,12 +213,12 @@ def _is_news(route: Route, average: Average) -> bool:
 
     Its own come back to it late and in old versions: what it has itself is newer.
     """
-    if not _is_of(route, *average.origin.split("/")[:2]) or average.media_id in route.events:
+    if average.origin.rsplit("/", 1)[0] != route.name.rsplit("/", 1)[0] or average.media_id in route.events:
         return False
     known = route.catalogue.averages.get(average.media_id)
     if known is None:
         return True
-    return average.origin != route.name and average_to_message(known, "//") != average_to_message(average, "//")
+    return average.origin != route.name and average_to_message(known, "//", "") != average_to_message(average, "//", "")
 
 
 def _is_due(route: Route, digest: str, order: Control, *, anew: bool) -> bool:
@@ -240,8 +227,9 @@ def _is_due(route: Route, digest: str, order: Control, *, anew: bool) -> bool:
     return not anew or (known_us < order.ordered_at_us and order.ordered_at_us > route.now_us - route.policy.window_us)
 
 
-def _is_of(route: Route, wake_word: str, locale: str) -> bool:
-    return route.name.rsplit("/", 1)[0] == f"{wake_word}/{locale}"
+def _is_for(route: Route, block: MediaFingerprint) -> bool:
+    """Tell whether a route could come to hear what is blocked, and can read its words."""
+    return route.name.rsplit("/", 1)[0] == f"{block.wake_word}/{block.locale}" and block.bits == route.calibration.bits
 
 
 def _hear(working: _Working, batch: Batch) -> tuple[Outcome, float | None]:

@@ -215,13 +215,11 @@ def _route(
     """Grow fingerprints as the job's reader does, and make a route that knows the averages of then."""
     import zlib
 
-    from matcher.bits import GRADIENT
-    from matcher.evidence import shipped_calibration
     from matcher.route import Route
     from pipeline.assembly import Assembler, AssemblyLimits
     from pipeline.chunks import BadRecordError
     from pipeline.control import BLOCK, given
-    from pipeline.decide import policy_of
+    from pipeline.matching import load_bits, load_calibration, policy_of
     from pipeline.media import averages
     from pipeline.messages.hushword_pb2 import AudioChunk, MediaFingerprint
     from pipeline.wire import average_from_message
@@ -234,7 +232,7 @@ def _route(
         max_open=len(heard) + 1,
         shards=settings.shards,
     )
-    assembler = Assembler(limits, dict.fromkeys(partitions, 0))
+    assembler = Assembler(limits, load_bits(settings), dict.fromkeys(partitions, 0))
     for record, _ in heard:
         try:
             assembler.take(record.partition, record.offset, record.timestamp * 1000, record.value)
@@ -249,13 +247,14 @@ def _route(
     name = f"{scope}/{zlib.crc32(own.household_id.encode()) % settings.shards}"
     growths = assembler.release().get(name, [])
 
-    route = Route(name, policy_of(settings), shipped_calibration(GRADIENT.name))
+    calibration = load_calibration(settings)
+    route = Route(name, policy_of(settings), calibration)
     for key, order in given(settings).items():
         if key.startswith(f"{BLOCK}/") and f"{order.block.wake_word}/{order.block.locale}" == scope:
             route.block(average_from_message(order.block))
     before_us = min((growth.start_us for growth in growths), default=0)
     for message in averages(settings).values():
-        usable = message.kind == MediaFingerprint.DISCOVERED and message.bits == GRADIENT.name
+        usable = message.kind == MediaFingerprint.DISCOVERED and message.bits == calibration.bits
         if usable and f"{message.wake_word}/{message.locale}" == scope and message.discovered_us < before_us:
             route.learn(average_from_message(message))
     return route, growths, len(route.catalogue.averages)

@@ -4,13 +4,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from google.protobuf.message import DecodeError
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError, UnknownTopicOrPartitionError
 
-from matcher.bits import GRADIENT
 from matcher.catalogue import Average
 from pipeline.messages.hushword_pb2 import MediaFingerprint
 from pipeline.metrics import MEDIA_RECORDS_LEFT_OUT
@@ -153,18 +153,18 @@ class Follower(Generic[T]):
                 self._news[said[0]] = self._number, said[1]
 
 
-def media_follower(settings: Settings) -> Follower[Average]:
-    """Follow the media topic: without it nothing is decided."""
-    return Follower(settings, settings.media_topic, _read_media, insists=True)
+def media_follower(settings: Settings, bits: str) -> Follower[Average]:
+    """Follow the media topic, words of these bits: without it nothing is decided."""
+    return Follower(settings, settings.media_topic, partial(_read_media, bits=bits), insists=True)
 
 
-def _read_media(record: Any) -> tuple[str, Average | None] | None:
+def _read_media(record: Any, *, bits: str) -> tuple[str, Average | None] | None:
     media_id = (record.key or b"").decode(errors="replace")
     if not record.value:
         return media_id, None
     try:
         message = MediaFingerprint.FromString(record.value)
-        if message.kind != MediaFingerprint.DISCOVERED or message.bits != GRADIENT.name:
+        if message.kind != MediaFingerprint.DISCOVERED or message.bits != bits:
             MEDIA_RECORDS_LEFT_OUT.labels("other_kind").inc()
             return None
         return media_id, average_from_message(message)

@@ -66,6 +66,13 @@ class Settings(BaseSettings):
         1000, ge=1, le=600_000, description="Decisions so much later than their audio are marked late, in ms."
     )
     shadow: bool = Field(default=False, description="Mark every decision as shadow: for the record, not to act on.")
+    bits: Literal["learned64", "gradient64"] = Field("learned64", description="The kind of sub-fingerprint.")
+    filters: Path | None = Field(
+        None, description="File of other filters (hushword train-filters) in the place of those of learned64."
+    )
+    calibration: Path | None = Field(
+        None, description="Calibration file for the bits (hushword calibrate); by default the one that ships."
+    )
     false_ignore_budget: float = Field(
         1e-6, gt=0.0, le=1e-2, description="Accepted probability that one live request is ignored."
     )

@@ -4,7 +4,7 @@ import numpy as np
 
 from matcher.event import Event
 from matcher.evidence import Calibration
-from matcher.route import FULL_MS, LOOK_MS, Policy, Route
+from matcher.route import Policy, Route
 from pipeline.messages.hushword_pb2 import MediaFingerprint
 from pipeline.messages.internal_pb2 import RouteSnapshot
 from pipeline.wire import average_from_message, average_to_message
@@ -20,11 +20,9 @@ def snapshot(route: Route) -> bytes:
             device=request.device,
             start_us=request.start_us,
             words=_to_bytes(route.window.fingerprint(request)),
-            measured_words=request.measured_words,
             audio_ms=request.audio_ms,
             alignment=request.alignment,
             looked_ms=request.looked_ms,
-            closed=request.closed,
             matched=request.matched,
             ignored=request.ignored,
             event=request.event,
@@ -47,13 +45,13 @@ def snapshot(route: Route) -> bytes:
                 words=_to_bytes(event.words[row, : event.lengths[row]]),
             )
     for average in route.catalogue.averages.values():
-        message.averages.append(average_to_message(average, route.name).SerializeToString())
+        message.averages.append(average_to_message(average, route.name, route.calibration.bits).SerializeToString())
     for household, at_us in route.ignored_at_us.items():
         message.ignored.add(household=household, at_us=at_us)
     for digest, until_us in route.erased_until_us.items():
         message.erased.add(digest=digest, until_us=until_us)
     for average in route.blocked.averages.values():
-        message.blocked.append(average_to_message(average, route.name).SerializeToString())
+        message.blocked.append(average_to_message(average, route.name, route.calibration.bits).SerializeToString())
     return message.SerializeToString()
 
 
@@ -73,16 +71,10 @@ def restore(data: bytes, name: str, policy: Policy, calibration: Calibration) ->
         request, _ = route.window.add(saved.request_id, saved.household, saved.device, saved.start_us)
         if request is None:
             continue  # the window was made smaller since
-        words = _from_bytes(saved.words)
-        # Own means are sums of whole numbers, so measuring once over all words gives what measuring by steps gave.
-        if saved.measured_words:
-            route.window.extend(request, words[: saved.measured_words])
-            route.window.measure(request, final=saved.looked_ms + LOOK_MS > FULL_MS)
-        route.window.extend(request, words[saved.measured_words :])
+        route.window.put(request, _from_bytes(saved.words))
         request.audio_ms = saved.audio_ms
         request.alignment = saved.alignment
         request.looked_ms = saved.looked_ms
-        request.closed = saved.closed
         if saved.matched:
             route.window.mark_matched(request)
         if saved.ignored:
@@ -100,9 +92,9 @@ def restore(data: bytes, name: str, policy: Policy, calibration: Calibration) ->
     return route
 
 
-def _to_bytes(words: np.ndarray[tuple[int], np.dtype[np.uint32]]) -> bytes:
-    return words.astype("<u4").tobytes()
+def _to_bytes(words: np.ndarray[tuple[int], np.dtype[np.uint64]]) -> bytes:
+    return words.astype("<u8").tobytes()
 
 
-def _from_bytes(data: bytes) -> np.ndarray[tuple[int], np.dtype[np.uint32]]:
-    return np.frombuffer(data, "<u4").astype(np.uint32)
+def _from_bytes(data: bytes) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
+    return np.frombuffer(data, "<u8").astype(np.uint64)

@@ -27,6 +27,7 @@ from pipeline import metrics
 from pipeline.assembly import Assembler, AssemblyLimits
 from pipeline.chunks import BadRecordError
 from pipeline.marks import NEVER_US
+from pipeline.matching import load_bits
 from pipeline.messages.internal_pb2 import Batch, DeadLetter, Progress
 from pipeline.options import Settings
 from pipeline.wire import growth_to_message, times_redriven
@@ -179,7 +180,8 @@ class Reader:
             max_open=settings.max_open_requests,
             shards=settings.shards,
         )
-        self._assembler = Assembler(self._limits, {p: n for p, _, n in position.partitions}, position.low_mark_us)
+        new_from = {p: n for p, _, n in position.partitions}
+        self._assembler = Assembler(self._limits, load_bits(settings), new_from, position.low_mark_us)
         self._consumer = _consumer(settings)
         self._assigned: list[TopicPartition] = []
         self._assign({p: needed for p, needed, _ in position.partitions})

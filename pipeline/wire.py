@@ -5,7 +5,6 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from matcher.bits import GRADIENT
 from matcher.catalogue import Average
 from matcher.fingerprint import MAX_WORDS
 from matcher.route import Growth, Ignore, Reason
@@ -44,8 +43,7 @@ def growth_to_message(growth: Growth) -> internal.Growth:
         device=growth.device,
         start_us=growth.start_us,
         end_us=growth.end_us,
-        first_word=growth.first_word,
-        words=growth.words.astype("<u4").tobytes(),
+        words=growth.words.astype("<u8").tobytes(),
         audio_ms=growth.audio_ms,
         appended_us=growth.appended_us,
     )
@@ -59,8 +57,7 @@ def growth_from_message(message: internal.Growth) -> Growth:
         device=message.device,
         start_us=message.start_us,
         end_us=message.end_us,
-        first_word=message.first_word,
-        words=np.frombuffer(message.words, "<u4"),
+        words=np.frombuffer(message.words, "<u8"),
         audio_ms=message.audio_ms,
         appended_us=message.appended_us,
     )
@@ -103,16 +100,16 @@ def decision(ignore: Ignore, route: str, calibration: str, *, late: bool, shadow
     )
 
 
-def average_to_message(average: Average, route: str) -> topics.MediaFingerprint:
-    """Give a discovered average as the media topic holds it."""
+def average_to_message(average: Average, route: str, bits: str) -> topics.MediaFingerprint:
+    """Give a discovered average as the media topic holds it; `bits` names the kind of its words."""
     wake_word, locale, _ = route.split("/")
     return topics.MediaFingerprint(
         media_id=average.media_id,
         kind=topics.MediaFingerprint.DISCOVERED,
         wake_word=wake_word,
         locale=locale,
-        bits=GRADIENT.name,
-        words=average.words.astype("<u4").tobytes(),
+        bits=bits,
+        words=average.words.astype("<u8").tobytes(),
         votes=average.votes.tobytes(),
         households=average.households,
         valid_from_us=average.valid_from_us,
@@ -131,13 +128,13 @@ def average_from_message(message: topics.MediaFingerprint) -> Average:
 
     """
     words, votes = np.frombuffer(message.words, np.uint8), np.frombuffer(message.votes, np.uint8)
-    if not message.media_id or len(words) != 4 * len(votes) or not 0 < len(votes) <= MAX_WORDS:
+    if not message.media_id or len(words) != 8 * len(votes) or not 0 < len(votes) <= MAX_WORDS:
         raise BadMediaError(f"{len(words)} bytes of words and {len(votes)} votes")
     if message.households < 3:
         raise BadMediaError(f"an average of {message.households} households: it takes three")
     return Average(
         media_id=message.media_id,
-        words=np.frombuffer(message.words, "<u4").astype(np.uint32),
+        words=np.frombuffer(message.words, "<u8").astype(np.uint64),
         votes=votes,
         households=message.households,
         discovered_us=message.discovered_us,

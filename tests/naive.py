@@ -6,10 +6,11 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
+from matcher.bits import LearnedBits
 from matcher.event import CONSISTENT_WORDS
 from matcher.grid import BANDS, HIGH_HZ, HOP, LOW_HZ, SAMPLE_RATE_HZ, WINDOW
 
-_U4 = npt.NDArray[np.uint32]
+_U8 = npt.NDArray[np.uint64]
 _I4 = npt.NDArray[np.int32]
 _F4 = npt.NDArray[np.float32]
 _MASK = 2**64 - 1
@@ -69,19 +70,50 @@ def log_energies(samples: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
     return np.log((np.abs(spectra) ** 2) @ triangles().T + 1e-6)
 
 
-def gradient_words(energies: _F4) -> _U4:
-    """Compare slope with slope, bit by bit."""
+def gradient_words(energies: _F4) -> _U8:
+    """Compare slope with slope, bit by bit: the earlier of a word's two hops in its low half."""
     out = []
-    for n in range(len(energies) - 8):
+    for first in range(0, len(energies) - 9, 2):
         word = 0
-        for b in range(BANDS - 1):
-            if energies[n + 8, b] - energies[n + 8, b + 1] > energies[n, b] - energies[n, b + 1]:
-                word |= 1 << b
+        for half in range(2):
+            before, after = energies[first + half], energies[first + half + 8]
+            for b in range(BANDS - 1):
+                if after[b] - after[b + 1] > before[b] - before[b + 1]:
+                    word |= 1 << (32 * half + b)
         out.append(word)
-    return np.array(out, np.uint32)
+    return np.array(out, np.uint64)
 
 
-def bit_errors(first: _U4, second: _U4) -> int:
+def filter_margins(energies: _F4, bits: LearnedBits) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """By how much each filter's response exceeds its offset, word by word, and the sum of what was added up for it.
+
+    Both are (words, 64), in double precision; what is within some millionths of the sum is too close to call.
+    """
+    powers = np.exp(energies.astype(np.float64))
+    taps = len(bits.filters)
+    margins, sizes = [], []
+    for first in range(0, len(powers) - (taps - 1) * bits.tap_frames if len(powers) >= bits.mean_frames else 0, 2):
+        last = first + (taps - 1) * bits.tap_frames
+        heard = (
+            powers[: bits.mean_frames] if last < bits.mean_frames else powers[last + 1 - bits.mean_frames : last + 1]
+        )
+        mean = sum(heard) / bits.mean_frames
+        parts = [
+            (powers[first + tap * bits.tap_frames, band] / mean[band]) ** bits.exponent * bits.filters[tap, band]
+            for tap in range(taps)
+            for band in range(BANDS)
+        ]
+        margins.append(sum(parts) - bits.offsets)
+        sizes.append(sum(abs(part) for part in parts) + abs(bits.offsets))
+    return np.array(margins).reshape(-1, 64), np.array(sizes).reshape(-1, 64)
+
+
+def bits_of(words: _U8) -> npt.NDArray[np.bool_]:
+    """Give the bits of words, the lowest first: bool (n, 64)."""
+    return np.array([[bool(int(word) >> b & 1) for b in range(64)] for word in words], np.bool_).reshape(-1, 64)
+
+
+def bit_errors(first: _U8, second: _U8) -> int:
     """Count the bits that differ."""
     return int(np.unpackbits((first ^ second).view(np.uint8)).sum())
 
@@ -92,7 +124,7 @@ def common(n: int, length: int, alignment: int) -> list[int]:
 
 
 def one_against_many(
-    query: _U4, many: _U4, lengths: _I4, rows: npt.NDArray[np.int64], alignments: _I4, min_words: int
+    query: _U8, many: _U8, lengths: _I4, rows: npt.NDArray[np.int64], alignments: _I4, min_words: int
 ) -> tuple[_F4, _I4, _I4]:
     """Try every alignment of every row; give the lowest rates, their alignments, and the words compared there."""
     found: list[tuple[np.float32, int, int]] = []
@@ -103,14 +135,14 @@ def one_against_many(
             if shared and len(shared) >= min_words:
                 first, last = shared[0], shared[-1] + 1
                 errors = bit_errors(query[first:last], many[row, first + a : last + a])
-                tried.append((np.float32(errors / (32 * len(shared))), a, len(shared)))
+                tried.append((np.float32(errors / (64 * len(shared))), a, len(shared)))
         found.append(min(tried, key=lambda one: one[0], default=(np.float32(1), 0, 0)))
     rates, at, compared = zip(*found, strict=True) if found else ((), (), ())
     return np.array(rates, np.float32), np.array(at, np.int32), np.array(compared, np.int32)
 
 
-def mean_lowest_rate(query: _U4, many: _U4, alignments: _I4, min_words: int) -> float:
-    """Mean over full rows of the lowest bit error rate over alignments; rows with nothing in common do not count."""
+def mean_lowest_rate(query: _U8, many: _U8, alignments: _I4, min_words: int) -> float:
+    """Mean over full rows of the lowest bit error rate over alignments; 0.5 where rows have nothing in common."""
     lowest = []
     for row in many:
         rates = []
@@ -118,17 +150,17 @@ def mean_lowest_rate(query: _U4, many: _U4, alignments: _I4, min_words: int) -> 
             shared = common(len(query), len(row), a)
             if shared and len(shared) >= min_words:
                 first, last = shared[0], shared[-1] + 1
-                rates.append(bit_errors(query[first:last], row[first + a : last + a]) / (32 * len(shared)))
+                rates.append(bit_errors(query[first:last], row[first + a : last + a]) / (64 * len(shared)))
         if rates:
             lowest.append(min(rates))
     return float(np.mean(lowest)) if lowest else 0.5
 
 
 def majority(
-    many: _U4, lengths: _I4, rows: npt.NDArray[np.int64], alignments: _I4, n: int
-) -> tuple[_U4, npt.NDArray[np.uint8]]:
+    many: _U8, lengths: _I4, rows: npt.NDArray[np.int64], alignments: _I4, n: int
+) -> tuple[_U8, npt.NDArray[np.uint8]]:
     """Let the members that have a word vote on each of its bits; a tie goes to the first of them."""
-    words, votes = np.zeros(n, np.uint32), np.zeros(n, np.uint8)
+    words, votes = np.zeros(n, np.uint64), np.zeros(n, np.uint8)
     for k in range(n):
         members = [
             int(many[row, k + a])
@@ -136,14 +168,14 @@ def majority(
             if 0 <= k + a < lengths[row]
         ]
         votes[k] = len(members)
-        for b in range(32):
+        for b in range(64):
             ones = sum(word >> b & 1 for word in members)
             if 2 * ones > len(members) or (members and 2 * ones == len(members) and members[0] >> b & 1):
-                words[k] |= np.uint32(1 << b)
+                words[k] |= np.uint64(1 << b)
     return words, votes
 
 
-def rates_against_others(many: _U4, lengths: _I4, rows: npt.NDArray[np.int64], alignments: _I4) -> tuple[_F4, _I4]:
+def rates_against_others(many: _U8, lengths: _I4, rows: npt.NDArray[np.int64], alignments: _I4) -> tuple[_F4, _I4]:
     """Hold every member's words against the majority of the others that have them; a tie is no error."""
     rates, compared = [], []
     placed = [
@@ -155,10 +187,10 @@ def rates_against_others(many: _U4, lengths: _I4, rows: npt.NDArray[np.int64], a
         for k, word in own.items():
             others = [other[k] for j, other in enumerate(placed) if j != i and k in other]
             words += bool(others)
-            for b in range(32):
+            for b in range(64):
                 ones = sum(other >> b & 1 for other in others)
                 errors += 2 * ones != len(others) and (2 * ones > len(others)) != bool(word >> b & 1)
-        rates.append(errors / (32 * words) if words else 0)
+        rates.append(errors / (64 * words) if words else 0)
         compared.append(words)
     return np.array(rates, np.float32), np.array(compared, np.int32)
 

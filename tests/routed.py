@@ -4,17 +4,20 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from hypothesis import strategies as st
 from sounds import growths, heard_words, in_order, random_words
 
 from matcher.catalogue import Average
-from matcher.route import Growth
+from matcher.route import AIRING_US, Growth
 from pipeline.messages.internal_pb2 import Batch
 from pipeline.wire import growth_to_message
 
 ROUTE = "computer/en-US/0"
 START_US = 1_800_000_000_000_000
 SECOND_US = 1_000_000
+# After so long an event of one airing is over.
+CLOSED_US = AIRING_US + 10 * SECOND_US
 
 
 def airing(medium: str, homes: int, at_us: int, total_ms: int = 2400, chunk_ms: int = 160) -> list[list[Growth]]:
@@ -61,7 +64,7 @@ def traffic(draw: st.DrawFn, seconds: int = 20) -> Traffic:
         at_ms = draw(st.integers(0, 1000 * seconds))
         airings.append((f"m{number}", draw(st.integers(2, 5)), at_ms, draw(st.sampled_from([1200, 2400]))))
         if draw(st.booleans()):
-            airings.append((f"m{number}", 1, at_ms + 1000 * draw(st.integers(3, 25)), 2400))
+            airings.append((f"m{number}", 1, at_ms + 1000 * draw(st.integers(3, 90)), 2400))
     return Traffic(tuple(airings), tuple(draw(st.lists(st.integers(0, 1000 * seconds), max_size=4))))
 
 
@@ -76,7 +79,7 @@ def batched(heard: Sequence[Growth], sizes: Sequence[int]) -> list[Batch]:
         made.append(batch(part, mark_us))
         if at >= len(heard):
             break
-    return [*made, batch([], mark_us + 30 * SECOND_US)]
+    return [*made, batch([], mark_us + CLOSED_US)]
 
 
 def batch(heard: Sequence[Growth], low_mark_us: int) -> Batch:
@@ -97,5 +100,5 @@ def joined(first: Batch, second: Batch) -> Batch:
 def average_of(medium: str, origin: str, at_us: int, households: int = 3, ttl_us: int = 3600 * SECOND_US) -> Average:
     """Give what another shard would publish about a medium."""
     words = heard_words(medium, "average", error_rate=0.05)
-    votes = words.astype("u1") * 0 + 3
+    votes = np.full(len(words), 3, np.uint8)
     return Average(f"d-{medium}", words, votes, households, at_us, at_us, at_us + ttl_us, origin)

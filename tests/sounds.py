@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import scipy.signal
 
-from matcher.bits import GRADIENT, audio_ms
+from matcher.bits import BITS_PER_WORD, GRADIENT, Bits, frame_count, word_count
 from matcher.evidence import Calibration, Tail
-from matcher.fingerprint import MAX_WORDS, Fingerprint
+from matcher.fingerprint import FULL_MS, look_due_ms, whole_fingerprint
 from matcher.null import look_words, pair_matrix
 from matcher.route import Growth
 
@@ -26,6 +26,8 @@ REQUEST_S = 3.0
 PRE_ROLL_S = 0.5
 # What an advertisement has before its wake word and after the request: a home may cut its request early or late.
 LEAD_S = 1.0
+# Words of a whole request, of the bits that the tests' own calibration is for.
+FULL_WORDS = look_words(GRADIENT)[-1]
 
 _F8 = npt.NDArray[np.float64]
 
@@ -162,7 +164,8 @@ def write_recording(
         live: people who speak to their devices meanwhile: expect "accept".
         minutes: how long it lasts.
         homes: households of each event; three are needed to find it.
-        reruns: the first so many events air once more, at the end and in one household: expect "ignore_by_cache".
+        reruns: the first so many events air once more, at the end and in one household: expect "ignore_by_cache". A
+            minute after its last home an event is over; before that a re-run joins it.
         pairs: airings that only two households hear, one of them with two devices: expect "accept".
         snr_db: what homes have, one after the other.
         wake_word: of all requests.
@@ -224,36 +227,37 @@ def write_recording(
 # ---- growths ---------------------------------------------------------------------------------------------------------
 
 
-def fingerprint_of(request_id: str, samples: npt.NDArray[np.int16]) -> npt.NDArray[np.uint32]:
-    """Words of a whole request, uint32 (n,)."""
-    return Fingerprint(request_id).grow(samples)
+def fingerprint_of(request_id: str, samples: npt.NDArray[np.int16], bits: Bits = GRADIENT) -> npt.NDArray[np.uint64]:
+    """Words of a whole request, uint64 (n,)."""
+    return whole_fingerprint(samples, request_id, bits)
 
 
 def growths(
     request_id: str,
     household: str,
-    words: npt.NDArray[np.uint32],
+    words: npt.NDArray[np.uint64],
     start_us: int = 0,
     *,
     device: str = "",
     chunk_ms: int = 80,
     total_ms: int = 2400,
+    bits: Bits = GRADIENT,
 ) -> list[Growth]:
-    """Cut a request's words into what each of its chunks would bring."""
+    """Cut a request's words into what it has at each of its looks, when its audio comes in chunks of this size."""
     out = []
-    done = 0
+    looked_ms = 0
     for arrived_ms in range(chunk_ms, total_ms + 1, chunk_ms):
-        ready = done
-        while ready < len(words) and audio_ms(ready + 1) <= arrived_ms:
-            ready += 1
-        end_us = start_us + 1000 * arrived_ms
-        out.append(
-            Growth(
-                request_id, household, device or household + "-d", start_us, end_us, done, words[done:ready],
-                arrived_ms, end_us + 50_000,
-            )
-        )  # fmt: skip
-        done = ready
+        due_ms = look_due_ms(arrived_ms)
+        if due_ms > looked_ms:
+            looked_ms = due_ms
+            ready = word_count(frame_count(min(arrived_ms, FULL_MS)), bits)
+            end_us = start_us + 1000 * arrived_ms
+            out.append(
+                Growth(
+                    request_id, household, device or household + "-d", start_us, end_us, words[:ready], arrived_ms,
+                    end_us + 50_000,
+                )
+            )  # fmt: skip
     return out
 
 
@@ -266,17 +270,17 @@ def in_order(*requests: Sequence[Growth]) -> list[Growth]:
 # ---- fingerprints without a sound ------------------------------------------------------------------------------------
 
 
-def random_words(*names: object) -> npt.NDArray[np.uint32]:
-    """Give a full fingerprint of something that nobody else hears, uint32 (MAX_WORDS,)."""
-    return rng_for("words", *names).integers(0, 2**32, MAX_WORDS, dtype=np.uint32)
+def random_words(*names: object) -> npt.NDArray[np.uint64]:
+    """Give a full fingerprint of something that nobody else hears, uint64 (FULL_WORDS,)."""
+    return rng_for("words", *names).integers(0, 2**64, FULL_WORDS, dtype=np.uint64)
 
 
-def heard_words(medium: object, home: object, error_rate: float = 0.2, late_words: int = 0) -> npt.NDArray[np.uint32]:
+def heard_words(medium: object, home: object, error_rate: float = 0.2, late_words: int = 0) -> npt.NDArray[np.uint64]:
     """Give a home's full fingerprint of a medium: `error_rate` of the bits turned; it starts `late_words` into it."""
-    whole = np.concatenate((random_words(medium, "before")[:40], random_words(medium), random_words(medium, "after")))
-    clean = whole[40 + late_words : 40 + late_words + MAX_WORDS]
-    turned = rng_for("errors", medium, home).random((MAX_WORDS, 32)) < error_rate
-    return clean ^ np.packbits(turned, axis=1, bitorder="little").view("<u4")[:, 0]
+    whole = np.concatenate((random_words(medium, "before")[:20], random_words(medium), random_words(medium, "after")))
+    clean = whole[20 + late_words : 20 + late_words + FULL_WORDS]
+    turned = rng_for("errors", medium, home).random((FULL_WORDS, BITS_PER_WORD)) < error_rate
+    return clean ^ np.packbits(turned, axis=1, bitorder="little").view("<u8")[:, 0]
 
 
 @functools.cache
@@ -286,7 +290,7 @@ def plain_calibration() -> Calibration:
     cohort, others = words[:20], words[20:]
     lengths, mean, deviation = look_words(GRADIENT), [], []
     for n in lengths:
-        mean.append(float(pair_matrix(others, cohort, n, MAX_WORDS)[0].mean()))
+        mean.append(float(pair_matrix(others, cohort, n, FULL_WORDS)[0].mean()))
         pairs = pair_matrix(others, others, n, n)[0][~np.eye(len(others), dtype=bool)]
         deviation.append(float(pairs.std()))
     return Calibration(

@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from records import EPOCH_US, RATE_HZ, Piece, noise, pieces, record
 
-from matcher.fingerprint import Fingerprint
+from matcher.bits import GRADIENT
+from matcher.fingerprint import FIRST_LOOK_MS, FULL_MS, LOOK_MS, look_due_ms, whole_fingerprint
+from matcher.null import look_words
 from matcher.route import Growth
 from pipeline.assembly import Assembler, AssemblyLimits
 from pipeline.chunks import BadRecordError
@@ -23,12 +25,12 @@ REORDER_US = 300_000
 LIMITS = AssemblyLimits(reorder_us=REORDER_US)
 ROUTE = "alexa/en-US/0"
 # What tells two growths apart; when the broker got the chunk is not the data's.
-Told = tuple[str, int, int, int, bytes, int]
+Told = tuple[str, int, int, bytes, int]
 
 
 def told(growth: Growth) -> Told:
-    words = growth.words.astype("<u4").tobytes()
-    return growth.request_id, growth.start_us, growth.end_us, growth.first_word, words, growth.audio_ms
+    words = growth.words.astype("<u8").tobytes()
+    return growth.request_id, growth.start_us, growth.end_us, words, growth.audio_ms
 
 
 def mark(us: int, *, lags: bool = False) -> bytes:
@@ -96,7 +98,7 @@ class Feed:
 
 
 def assembled(log: Log, limits: AssemblyLimits = LIMITS) -> Feed:
-    return Feed(Assembler(limits, dict.fromkeys(log, 0)), log).read_all()
+    return Feed(Assembler(limits, GRADIENT, dict.fromkeys(log, 0)), log).read_all()
 
 
 def in_order(cut: Iterable[Piece]) -> Log:
@@ -109,12 +111,12 @@ def in_order(cut: Iterable[Piece]) -> Log:
 
 @st.composite
 def spoken(draw: st.DrawFn, most: int = 5, spread_ms: int = 2000) -> list[list[Piece]]:
-    """Some requests of up to a second, on one or two routes."""
+    """Some requests of up to 2.4 s, on one or two routes: some end before their first look."""
     return [
         pieces(
             f"r{number}",
             EPOCH_US + 1000 * draw(st.integers(0, spread_ms)),
-            draw(st.lists(st.integers(60, 250), min_size=1, max_size=4)),
+            draw(st.lists(st.integers(60, 400), min_size=1, max_size=6)),
             locale=draw(st.sampled_from(["en-US", "de-DE"])),
         )
         for number in range(draw(st.integers(1, most)))
@@ -142,7 +144,7 @@ def disordered(draw: st.DrawFn, *, by_request: bool, spread_ms: int = 2000) -> t
 def test_order_distribution_and_repetition_change_nothing(made: tuple[list[Piece], Log], data: st.DataObject) -> None:
     """Whichever partition is read first, and however much at once: the growths are those of the data."""
     everything, log = made
-    feed = Feed(Assembler(LIMITS, dict.fromkeys(log, 0)), log)
+    feed = Feed(Assembler(LIMITS, GRADIENT, dict.fromkeys(log, 0)), log)
     while feed.unread:
         feed.read(data.draw(st.sampled_from(feed.unread)), data.draw(st.integers(1, 6)))
         if data.draw(st.booleans()):
@@ -155,27 +157,31 @@ def test_order_distribution_and_repetition_change_nothing(made: tuple[list[Piece
 
 @settings(max_examples=30, deadline=None)
 @given(spoken())
-def test_growths_are_the_whole_fingerprint_in_pieces(requests: list[list[Piece]]) -> None:
-    """Each request's words together are those of its whole audio; times and lengths are the chunks' own."""
+def test_growths_are_the_fingerprint_so_far_at_every_look(requests: list[list[Piece]]) -> None:
+    """Each chunk that makes a look due gives all words of the audio so far; times and lengths are the chunks' own."""
     feed = assembled(in_order(piece for request in requests for piece in request))
     growths = [growth for found in feed.growths.values() for growth in found]
     assert [growth.end_us for growth in growths] == sorted(growth.end_us for growth in growths) or len(feed.growths) > 1
     for request in requests:
-        own = [growth for growth in growths if growth.request_id == request[0].request_id]
-        audio = b"".join(AudioChunk.FromString(piece.value).audio for piece in request)
-        whole = Fingerprint(request[0].request_id).grow(np.frombuffer(audio, "<i2"))
-        np.testing.assert_array_equal(np.concatenate([growth.words for growth in own]), whole)
-        assert [growth.end_us for growth in own] == [piece.end_us for piece in request]
-        assert {growth.start_us for growth in own} == {request[0].start_us}
-        assert own[-1].audio_ms == len(audio) // 32
-        words = np.cumsum([0, *(len(growth.words) for growth in own)])
-        assert [growth.first_word for growth in own] == list(words[:-1])
+        own = iter([growth for growth in growths if growth.request_id == request[0].request_id])
+        audio, looked_ms = b"", 0
+        for piece in request:
+            audio += AudioChunk.FromString(piece.value).audio
+            heard_ms = len(audio) // 32
+            if look_due_ms(heard_ms) > looked_ms:
+                looked_ms = look_due_ms(heard_ms)
+                growth = next(own)
+                whole = whole_fingerprint(np.frombuffer(audio, "<i2"), piece.request_id, GRADIENT)
+                np.testing.assert_array_equal(growth.words, whole)
+                assert (growth.start_us, growth.end_us) == (request[0].start_us, piece.end_us)
+                assert growth.audio_ms == heard_ms
+        assert list(own) == []
 
 
 def test_a_growth_says_whose_it_is_and_when_the_broker_had_it() -> None:
     """Household, device and append time travel with it, on the route of its shard."""
-    assembler = Assembler(replace(LIMITS, shards=7), {0: 0})
-    (piece,) = pieces("r", EPOCH_US, [100])
+    assembler = Assembler(replace(LIMITS, shards=7), GRADIENT, {0: 0})
+    (piece,) = pieces("r", EPOCH_US, [FIRST_LOOK_MS])
     assembler.take(0, 0, EPOCH_US + 77, piece.value)
     assembler.take(0, 1, EPOCH_US + 99, mark(EPOCH_US + 10_000_000))
     ((route, (growth,)),) = assembler.release().items()
@@ -187,7 +193,7 @@ def test_a_growth_says_whose_it_is_and_when_the_broker_had_it() -> None:
 @given(st.integers(1, 50), st.text(min_size=1, max_size=20))
 def test_a_household_has_one_shard(shards: int, household: str) -> None:
     """All devices of a household, and all their requests, meet on one shard."""
-    assembler = Assembler(replace(LIMITS, shards=shards), {0: 0})
+    assembler = Assembler(replace(LIMITS, shards=shards), GRADIENT, {0: 0})
     for number in range(3):
         fields = {"household_id": household, "device_id": f"d{number}"}
         assembler.take(0, number, EPOCH_US, record(request_id=f"r{number}", **fields).SerializeToString())
@@ -218,8 +224,8 @@ def test_a_missing_chunk_ends_the_growth_there(made: tuple[list[Piece], Log], da
 @pytest.mark.parametrize(("behind_us", "grown"), [(1, 3), (0, 1)])
 def test_a_missing_chunk_is_waited_for_until_the_mark_is_at_its_successor(behind_us: int, grown: int) -> None:
     """A microsecond before, it is in time; then it is too late, and what came before still counts."""
-    first, second, third = pieces("r", EPOCH_US, [100, 100, 100])
-    assembler = Assembler(LIMITS, {0: 0})
+    first, second, third = pieces("r", EPOCH_US, [FIRST_LOOK_MS, LOOK_MS, LOOK_MS])
+    assembler = Assembler(LIMITS, GRADIENT, {0: 0})
     values = [first.value, third.value, mark(third.end_us - behind_us), second.value, mark(third.end_us + 10_000_000)]
     ends: list[int] = []
     for offset, value in enumerate(values):
@@ -231,7 +237,7 @@ def test_a_missing_chunk_is_waited_for_until_the_mark_is_at_its_successor(behind
 
 def test_a_hole_in_the_capture_times_ends_the_growth() -> None:
     """Numbered on without a gap, but captured half a second later: these words do not follow those."""
-    first, second, third = pieces("r", EPOCH_US, [100, 100, 100])
+    first, second, third = pieces("r", EPOCH_US, [FIRST_LOOK_MS, LOOK_MS, LOOK_MS])
     moved = AudioChunk.FromString(second.value)
     moved.capture_time_us += 500_000
     feed = assembled({0: [first.value, moved.SerializeToString(), third.value]})
@@ -240,7 +246,7 @@ def test_a_hole_in_the_capture_times_ends_the_growth() -> None:
 
 def test_clocks_round_and_drift_a_little_between_chunks() -> None:
     """Twenty milliseconds are no hole."""
-    cut = [AudioChunk.FromString(piece.value) for piece in pieces("r", EPOCH_US, [100] * 5)]
+    cut = [AudioChunk.FromString(piece.value) for piece in pieces("r", EPOCH_US, [FIRST_LOOK_MS, *[LOOK_MS] * 4])]
     for number, message in enumerate(cut):
         message.capture_time_us += 20_000 * (number % 2)
     feed = assembled({0: [message.SerializeToString() for message in cut]})
@@ -259,10 +265,10 @@ def test_clocks_round_and_drift_a_little_between_chunks() -> None:
 )
 def test_two_requests_with_one_id_do_not_mix(other: dict[str, Any]) -> None:
     """The second one's records are refused, one by one; the first goes on."""
-    mine = pieces("r", EPOCH_US, [100, 100])
+    mine = pieces("r", EPOCH_US, [FIRST_LOOK_MS, LOOK_MS])
     whose = {"household_id": "home of r", "device_id": "device of r"}
     theirs = record(request_id="r", seq=1, capture_time_us=EPOCH_US + 100_000, **{**whose, **other}).SerializeToString()
-    assembler = Assembler(LIMITS, {0: 0})
+    assembler = Assembler(LIMITS, GRADIENT, {0: 0})
     assembler.take(0, 0, EPOCH_US, mine[0].value)
     for offset in (1, 2):
         with pytest.raises(BadRecordError, match="in use") as refused:
@@ -277,17 +283,18 @@ def test_two_requests_with_one_id_do_not_mix(other: dict[str, Any]) -> None:
 def test_a_request_that_never_ends_is_bounded() -> None:
     """Its fingerprint is full after two seconds and is left alone; when its audio stops, it is forgotten."""
     limits = replace(LIMITS, timeout_us=3_000_000, window_us=2_000_000)
-    assembler = Assembler(limits, {0: 0})
+    assembler = Assembler(limits, GRADIENT, {0: 0})
     endless = pieces("endless", EPOCH_US, [250] * 240)
-    words = 0
+    growths: list[Growth] = []
     for offset, piece in enumerate(endless):
         value = AudioChunk.FromString(piece.value)
         value.final = False
         assembler.take(0, offset, EPOCH_US, value.SerializeToString())
         assembler.take(0, offset, EPOCH_US, mark(piece.end_us))
-        words += sum(len(growth.words) for growth in assembler.release().get(ROUTE, ()))
+        growths += assembler.release().get(ROUTE, ())
         assert assembler.held == 0
-    assert words == 206
+    assert [growth.audio_ms for growth in growths] == list(range(750, FULL_MS + 250, 250))
+    assert len(growths[-1].words) == look_words(GRADIENT)[-1]
     assert assembler.needed() == assembler.positions()  # a minute of one request holds no offsets back
     assert len(assembler._open) == 1
     assembler.take(0, 240, EPOCH_US, mark(endless[-1].end_us + 5_000_000))
@@ -301,14 +308,14 @@ def test_a_request_that_never_ends_is_bounded() -> None:
 def test_requests_beyond_the_most_open_ones_are_accepted_and_counted() -> None:
     """The first two are assembled; of the third every chunk is counted; when there is room again, it is used."""
     limits = replace(LIMITS, max_open=2, timeout_us=1_000_000, window_us=1_000_000)
-    assembler = Assembler(limits, {0: 0})
-    first = [piece for name in "abc" for piece in pieces(name, EPOCH_US, [100, 100])]
+    assembler = Assembler(limits, GRADIENT, {0: 0})
+    first = [piece for name in "abc" for piece in pieces(name, EPOCH_US, [FIRST_LOOK_MS, LOOK_MS])]
     for offset, piece in enumerate(first):
         assembler.take(0, offset, EPOCH_US, piece.value)
     assembler.take(0, 6, EPOCH_US, mark(EPOCH_US + 3_000_000))
     assert {growth.request_id for growth in assembler.release()[ROUTE]} == {"a", "b"}
     assert assembler.counts["chunks_over_limit"] == 2
-    (later,) = pieces("d", EPOCH_US + 3_000_000, [100])
+    (later,) = pieces("d", EPOCH_US + 3_000_000, [FIRST_LOOK_MS])
     assembler.take(0, 7, EPOCH_US, later.value)
     assembler.take(0, 8, EPOCH_US, mark(EPOCH_US + 4_000_000))
     assert [growth.request_id for growth in assembler.release()[ROUTE]] == ["d"]
@@ -316,11 +323,11 @@ def test_requests_beyond_the_most_open_ones_are_accepted_and_counted() -> None:
 
 def test_what_is_held_for_a_partition_that_is_behind_is_bounded() -> None:
     """Partition 1 never says anything: the oldest chunks go on without it, in their order, and are counted."""
-    assembler = Assembler(replace(LIMITS, max_held=10), {0: 0, 1: 0})
+    assembler = Assembler(replace(LIMITS, max_held=10), GRADIENT, {0: 0, 1: 0})
     released: list[int] = []
     offset = 0
     for second in range(10):
-        for piece in pieces(f"r{second}", EPOCH_US + 1_000_000 * second, [100] * 5):
+        for piece in pieces(f"r{second}", EPOCH_US + 1_000_000 * second, [FIRST_LOOK_MS, *[LOOK_MS] * 4]):
             assembler.take(0, offset, EPOCH_US, piece.value)
             offset += 1
         released += [growth.end_us for growth in assembler.release().get(ROUTE, ())]
@@ -333,25 +340,25 @@ def test_what_is_held_for_a_partition_that_is_behind_is_bounded() -> None:
 def test_routes_are_bounded_and_make_room_when_they_are_silent() -> None:
     """A third locale is accepted and counted; two windows later there is room for it."""
     limits = replace(LIMITS, max_routes=2, window_us=1_000_000, timeout_us=1_000_000)
-    assembler = Assembler(limits, {0: 0})
+    assembler = Assembler(limits, GRADIENT, {0: 0})
     for offset, locale in enumerate(["en-US", "de-DE", "fr-FR", "fr-FR"]):
-        assembler.take(0, offset, EPOCH_US, pieces(f"r{offset}", EPOCH_US, [100], locale=locale)[0].value)
+        assembler.take(0, offset, EPOCH_US, pieces(f"r{offset}", EPOCH_US, [FIRST_LOOK_MS], locale=locale)[0].value)
     assert assembler.routes() == ["alexa/de-DE/0", "alexa/en-US/0"]
     assert assembler.counts["chunks_of_routes_over_limit"] == 2
     for offset, (mark_us, left) in enumerate([(1_000_000, 2), (3_000_000, 2), (3_000_001, 0)], start=4):
         assembler.take(0, offset, EPOCH_US, mark(EPOCH_US + mark_us))
         assembler.release()
         assert len(assembler.routes()) == left
-    assembler.take(0, 7, EPOCH_US, pieces("later", EPOCH_US + 3_000_000, [100], locale="fr-FR")[0].value)
+    assembler.take(0, 7, EPOCH_US, pieces("later", EPOCH_US + 3_000_000, [FIRST_LOOK_MS], locale="fr-FR")[0].value)
     assert assembler.routes() == ["alexa/fr-FR/0"]
 
 
 def test_a_route_that_fell_silent_while_one_of_its_requests_was_held_comes_back() -> None:
     """A device whose clock is ahead is heard when the others have caught up, long after its route was forgotten."""
     limits = replace(LIMITS, window_us=1_000_000, timeout_us=1_000_000)
-    assembler = Assembler(limits, {0: 0})
-    assembler.take(0, 0, EPOCH_US, pieces("now", EPOCH_US, [100], locale="fr-FR")[0].value)
-    assembler.take(0, 1, EPOCH_US, pieces("ahead", EPOCH_US + 8_000_000, [100], locale="fr-FR")[0].value)
+    assembler = Assembler(limits, GRADIENT, {0: 0})
+    assembler.take(0, 0, EPOCH_US, pieces("now", EPOCH_US, [FIRST_LOOK_MS], locale="fr-FR")[0].value)
+    assembler.take(0, 1, EPOCH_US, pieces("ahead", EPOCH_US + 8_000_000, [FIRST_LOOK_MS], locale="fr-FR")[0].value)
     seen: list[str] = []
     for second in range(10):
         assembler.take(0, 2 + second, EPOCH_US, mark(EPOCH_US + 1_000_000 * second))
@@ -363,8 +370,8 @@ def test_a_route_that_fell_silent_while_one_of_its_requests_was_held_comes_back(
 
 def test_a_route_is_named_as_long_as_there_is_something_of_it_on_its_way() -> None:
     """Also when the mark leaps over two windows with the release that gives it out."""
-    assembler = Assembler(LIMITS, {0: 0})
-    assembler.take(0, 0, EPOCH_US, pieces("r", EPOCH_US, [100])[0].value)
+    assembler = Assembler(LIMITS, GRADIENT, {0: 0})
+    assembler.take(0, 0, EPOCH_US, pieces("r", EPOCH_US, [FIRST_LOOK_MS])[0].value)
     assembler.take(0, 1, EPOCH_US, mark(EPOCH_US + 3_600_000_000))
     assert list(assembler.release()) == [ROUTE] == assembler.routes()
 
@@ -374,13 +381,13 @@ def test_a_route_is_named_as_long_as_there_is_something_of_it_on_its_way() -> No
 
 def spoke(device: str, end_us: int) -> bytes:
     """Give a record of a request of its own that ends at this time."""
-    (piece,) = pieces(f"{device} at {end_us}", end_us - 100_000, [100], device_id=device)
+    (piece,) = pieces(f"{device} at {end_us}", end_us - 1000 * FIRST_LOOK_MS, [FIRST_LOOK_MS], device_id=device)
     return piece.value
 
 
 def test_the_mark_stays_behind_the_newest_by_what_may_be_out_of_order() -> None:
     """And never goes back."""
-    assembler = Assembler(LIMITS, {0: 0})
+    assembler = Assembler(LIMITS, GRADIENT, {0: 0})
     marks = []
     for offset, (device, at_us) in enumerate([("a", 0), ("b", 0), ("a", 500_000), ("b", 200_000), ("b", 900_000)]):
         assembler.take(0, offset, EPOCH_US, spoke(device, EPOCH_US + at_us))
@@ -393,7 +400,7 @@ def test_the_mark_stays_behind_the_newest_by_what_may_be_out_of_order() -> None:
 
 def test_the_slowest_partition_has_the_mark() -> None:
     """What is held for it comes out when it has caught up."""
-    assembler = Assembler(LIMITS, {0: 0, 1: 0})
+    assembler = Assembler(LIMITS, GRADIENT, {0: 0, 1: 0})
     for offset, device in enumerate("ab"):
         assembler.take(0, offset, EPOCH_US, spoke(device, EPOCH_US + 9_000_000))
         assembler.take(1, offset, EPOCH_US, spoke(device, EPOCH_US + 1_000_000))
@@ -406,7 +413,7 @@ def test_the_slowest_partition_has_the_mark() -> None:
 
 def test_a_lone_clock_that_leaps_takes_nobody_along() -> None:
     """However often that device speaks; the request of a device with the right time is still in time."""
-    assembler = Assembler(LIMITS, {0: 0})
+    assembler = Assembler(LIMITS, GRADIENT, {0: 0})
     for offset, device in enumerate(["a", "b"]):
         assembler.take(0, offset, EPOCH_US, spoke(device, EPOCH_US))
     for offset in range(2, 6):
@@ -420,7 +427,7 @@ def test_a_lone_clock_that_leaps_takes_nobody_along() -> None:
 
 def test_a_second_device_confirms_a_leap() -> None:
     """After a silence of an hour the mark moves with the second device, to where both agree."""
-    assembler = Assembler(LIMITS, {0: 0})
+    assembler = Assembler(LIMITS, GRADIENT, {0: 0})
     for offset, device in enumerate(["a", "b"]):
         assembler.take(0, offset, EPOCH_US, spoke(device, EPOCH_US))
     hour_us = EPOCH_US + 3_600_000_000
@@ -434,7 +441,7 @@ def test_a_second_device_confirms_a_leap() -> None:
 
 def test_an_idle_partition_follows_the_append_time() -> None:
     """A partition that was read to its end holds nobody up for longer than what may be out of order."""
-    assembler = Assembler(LIMITS, {0: 0, 1: 0})
+    assembler = Assembler(LIMITS, GRADIENT, {0: 0, 1: 0})
     for offset, device in enumerate("ab"):
         assembler.take(0, offset, EPOCH_US + 5000, spoke(device, EPOCH_US))
     assembler.release()
@@ -452,7 +459,7 @@ def test_an_idle_partition_follows_the_append_time() -> None:
 
 def test_a_partition_that_lags_does_not_follow_the_append_time() -> None:
     """Only its own marks count, until one that does not lag, or until its replay has been silent for too long."""
-    assembler = Assembler(LIMITS, {0: 0, 1: 0})
+    assembler = Assembler(LIMITS, GRADIENT, {0: 0, 1: 0})
     hour_later_us = EPOCH_US + 3_600_000_000
     for partition in (0, 1):
         assembler.take(partition, 0, hour_later_us, mark(EPOCH_US, lags=True))
@@ -478,7 +485,7 @@ def test_a_partition_that_lags_does_not_follow_the_append_time() -> None:
 
 def test_a_partition_that_was_added_is_waited_for() -> None:
     """It has a position from then on, and its records are merged with the others'."""
-    assembler = Assembler(LIMITS, {0: 0})
+    assembler = Assembler(LIMITS, GRADIENT, {0: 0})
     for offset, device in enumerate("ab"):
         assembler.take(0, offset, EPOCH_US, spoke(device, EPOCH_US + 1_000_000))
     assembler.add_partition(1, 0)
@@ -493,7 +500,7 @@ def test_a_partition_that_was_added_is_waited_for() -> None:
 
 # ---- starting again --------------------------------------------------------------------------------------------------
 
-SHORT = replace(LIMITS, window_us=2_000_000, timeout_us=2_000_000)
+SHORT = replace(LIMITS, window_us=4_000_000, timeout_us=4_000_000)
 
 
 @settings(max_examples=80, deadline=None)
@@ -502,7 +509,7 @@ def test_a_fresh_assembler_goes_on_where_the_other_was(made: tuple[list[Piece], 
     """From the offsets still needed, with positions and low mark: exactly the growths that had not been given out."""
     _, log = made
     expected = assembled(log, SHORT).told()
-    before = Feed(Assembler(SHORT, dict.fromkeys(log, 0)), log)
+    before = Feed(Assembler(SHORT, GRADIENT, dict.fromkeys(log, 0)), log)
     for _ in range(data.draw(st.integers(0, 12), label="reads")):
         if before.unread:
             before.read(data.draw(st.sampled_from(before.unread)), data.draw(st.integers(1, 6)))
@@ -510,7 +517,7 @@ def test_a_fresh_assembler_goes_on_where_the_other_was(made: tuple[list[Piece], 
     kept = before.assembler
     needed = kept.needed()
     assert all(needed[partition] <= offset for partition, offset in kept.positions().items())
-    after = Feed(Assembler(SHORT, kept.positions(), kept.low_mark_us), log, needed)
+    after = Feed(Assembler(SHORT, GRADIENT, kept.positions(), kept.low_mark_us), log, needed)
     while after.unread:
         after.read(data.draw(st.sampled_from(after.unread)), data.draw(st.integers(1, 6)))
         after.release()
@@ -529,13 +536,13 @@ def test_a_fresh_assembler_without_the_positions_gives_everything_needed_again(
     """A start from committed offsets alone: nothing is lost, and what is given twice is the same."""
     _, log = made
     expected = assembled(log).told()
-    before = Feed(Assembler(LIMITS, dict.fromkeys(log, 0)), log)
+    before = Feed(Assembler(LIMITS, GRADIENT, dict.fromkeys(log, 0)), log)
     for _ in range(data.draw(st.integers(0, 12), label="reads")):
         if before.unread:
             before.read(data.draw(st.sampled_from(before.unread)), data.draw(st.integers(1, 6)))
         before.release()
     needed = before.assembler.needed()
-    after = Feed(Assembler(LIMITS, needed), log, needed).read_all()
+    after = Feed(Assembler(LIMITS, GRADIENT, needed), log, needed).read_all()
     for route, growths in expected.items():
         again, already = after.told().get(route, []), before.told().get(route, [])
         assert set(growths) == set(again) | set(already)
@@ -544,21 +551,24 @@ def test_a_fresh_assembler_without_the_positions_gives_everything_needed_again(
 
 def test_what_comes_too_late_after_a_restart_is_given_out_as_before_it() -> None:
     """A request that was captured before the mark, and appended after the restart, was never given out."""
-    on_time, late = pieces("on time", EPOCH_US, [100])[0], pieces("late", EPOCH_US - 500_000, [100])[0]
-    log = {0: [on_time.value, mark(EPOCH_US + 200_000), late.value]}
-    before = Feed(Assembler(LIMITS, {0: 0}), log)
+    on_time, late = (
+        pieces("on time", EPOCH_US, [FIRST_LOOK_MS])[0],
+        pieces("late", EPOCH_US - 500_000, [FIRST_LOOK_MS])[0],
+    )
+    log = {0: [on_time.value, mark(EPOCH_US + 800_000), late.value]}
+    before = Feed(Assembler(LIMITS, GRADIENT, {0: 0}), log)
     before.read(0, 2)
     before.release()
     kept = before.assembler
-    after = Feed(Assembler(LIMITS, kept.positions(), kept.low_mark_us), log, kept.needed()).read_all()
+    after = Feed(Assembler(LIMITS, GRADIENT, kept.positions(), kept.low_mark_us), log, kept.needed()).read_all()
     for feed, expected in ((before, "on time"), (after, "late")):
         assert [growth.request_id for growth in feed.growths[ROUTE]] == [expected]
 
 
 def test_nothing_is_needed_any_more_when_the_window_has_passed() -> None:
     """Then a restart begins where reading stopped."""
-    assembler = Assembler(SHORT, {0: 0, 1: 0})
-    cut = pieces("r", EPOCH_US, [100, 100])
+    assembler = Assembler(SHORT, GRADIENT, {0: 0, 1: 0})
+    cut = pieces("r", EPOCH_US, [FIRST_LOOK_MS, LOOK_MS])
     assembler.take(0, 40, EPOCH_US, cut[0].value)
     assembler.take(0, 41, EPOCH_US, cut[1].value)
     assembler.take(1, 7, EPOCH_US, mark(EPOCH_US + 60_000_000))
@@ -571,7 +581,7 @@ def test_nothing_is_needed_any_more_when_the_window_has_passed() -> None:
 
 def test_a_clock_that_is_ahead_does_not_hold_the_offsets_back_for_ever() -> None:
     """Its request is needed again while it is near; thousands of records later it is not."""
-    assembler = Assembler(SHORT, {0: 0})
+    assembler = Assembler(SHORT, GRADIENT, {0: 0})
     for offset, device in enumerate("ab"):
         assembler.take(0, offset, EPOCH_US, spoke(device, EPOCH_US))
     assembler.take(0, 2, EPOCH_US, spoke("ahead", EPOCH_US + 3_600_000_000))
@@ -595,11 +605,10 @@ def sweep(rate_hz: int, seconds: float = 2.0) -> npt.NDArray[np.int16]:
     return (1500 * sound).astype(np.int16)
 
 
-def grown(samples: npt.NDArray[np.int16], rate_hz: int, lengths_ms: Sequence[int]) -> npt.NDArray[np.uint32]:
+def grown(samples: npt.NDArray[np.int16], rate_hz: int, lengths_ms: Sequence[int]) -> npt.NDArray[np.uint64]:
     cut = pieces("r", EPOCH_US, lengths_ms, samples=samples, rate_hz=rate_hz)
     feed = assembled({0: [piece.value for piece in cut]})
-    assert len(feed.growths[ROUTE]) == len(lengths_ms)
-    return np.concatenate([growth.words for growth in feed.growths[ROUTE]])
+    return feed.growths[ROUTE][-1].words
 
 
 @pytest.mark.parametrize("rate_hz", [8000, 22_050, 24_000, 44_100, 48_000])
@@ -608,11 +617,11 @@ def test_other_rates_are_resampled_chunk_by_chunk_as_if_whole(rate_hz: int, leng
     """Bit for bit what the whole request at once gives, resampled by the same library."""
     samples = sweep(rate_hz)[: sum(lengths_ms) * rate_hz // 1000]
     whole = soxr.resample(samples.astype(np.float32), rate_hz, RATE_HZ)
-    expected = Fingerprint("r").grow(whole)
+    expected = whole_fingerprint(whole, "r", GRADIENT)
     words = grown(samples, rate_hz, lengths_ms)
     assert abs(len(words) - len(expected)) <= 1
     n = min(len(words), len(expected))
-    assert np.bitwise_count(words[:n] ^ expected[:n]).mean() < 0.1  # of 32: rounding decides a few close ones
+    assert np.bitwise_count(words[:n] ^ expected[:n]).mean() < 0.2  # of 64: rounding decides a few close ones
 
 
 @pytest.mark.parametrize("rate_hz", [8000, 22_050, 24_000, 44_100, 48_000])
@@ -622,11 +631,11 @@ def test_one_sound_has_about_one_fingerprint_at_every_rate(rate_hz: int) -> None
     expected = grown(sweep(RATE_HZ), RATE_HZ, lengths_ms)
     words = grown(sweep(rate_hz), rate_hz, lengths_ms)
     n = min(len(words), len(expected))
-    assert n >= 185
-    rate = np.bitwise_count(words[:n] ^ expected[:n]).mean() / 32
+    assert n >= 92
+    rate = np.bitwise_count(words[:n] ^ expected[:n]).mean() / 64
     assert rate < (0.12 if rate_hz == 8000 else 0.05)
     unrelated = grown(noise(1, 32_000), RATE_HZ, lengths_ms)
-    assert np.bitwise_count(words[:n] ^ unrelated[:n]).mean() / 32 > 0.4
+    assert np.bitwise_count(words[:n] ^ unrelated[:n]).mean() / 64 > 0.4
 
 
 def test_a_request_without_an_end_is_resampled_too() -> None:
@@ -639,6 +648,6 @@ def test_a_request_without_an_end_is_resampled_too() -> None:
         message.final = False
         open_ended.append(message.SerializeToString())
     found = assembled({0: open_ended}).growths[ROUTE]
-    words, all_words = (np.concatenate([growth.words for growth in growths]) for growths in (found, ended))
-    assert 0 <= len(all_words) - len(words) <= 3
+    words, all_words = (growths[-1].words for growths in (found, ended))
+    assert 0 <= len(all_words) - len(words) <= 2
     np.testing.assert_array_equal(words, all_words[: len(words)])

@@ -14,9 +14,10 @@ from apache_beam.transforms.userstate import BagStateSpec
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from routed import ROUTE, SECOND_US, START_US, Traffic, airing, average_of, batch, batched, joined, traffic
+from routed import CLOSED_US, ROUTE, SECOND_US, START_US, Traffic, airing, average_of, batch, batched, joined, traffic
 from sounds import in_order, plain_calibration
 
+from matcher.bits import GRADIENT
 from matcher.catalogue import Average
 from matcher.route import household_digest
 from pipeline import decide
@@ -226,17 +227,17 @@ def test_a_worker_that_failed_and_comes_back_has_nothing_of_its_own(others: int)
     """Meanwhile another one heard as many batches, with other things in them: memory must not take them for its own."""
     heard = in_order(*airing("m", 4, START_US))
     step = Step()
-    parts = [batch(heard[:20], START_US)]
+    parts = [batch(heard[:2], START_US)]
     found = [step.hear(parts[0])]
     first, before = step.worker(), copy.deepcopy(step.state)
-    for at in range(20, 20 + 12 * others, 12):
+    for at in range(2, 2 + 12 * others, 12):
         step.hear(batch(heard[at : at + 12], START_US))
     step.state = before  # all of these bundles failed
     step.lose_worker()
-    then = [batch(heard[at : at + 2], START_US) for at in range(20, 20 + 2 * others, 2)]
+    then = [batch(heard[at : at + 2], START_US) for at in range(2, 2 + 2 * others, 2)]
     found += [step.hear(part) for part in then]
     step.back_to(first)
-    rest = batch(heard[20 + 2 * others :], START_US)
+    rest = batch(heard[2 + 2 * others :], START_US)
     found.append(step.hear(rest))
     expected = undisturbed([*parts, *then, rest])
     assert len(expected[0]) == 4
@@ -246,7 +247,7 @@ def test_a_worker_that_failed_and_comes_back_has_nothing_of_its_own(others: int)
 def test_a_mark_alone_that_fails_loses_no_average() -> None:
     """An event that a mark closes publishes its last average: also when the bundle with that mark failed first."""
     heard = in_order(*airing("m", 5, START_US))
-    mark = batch([], START_US + 60 * SECOND_US)
+    mark = batch([], START_US + CLOSED_US)
     calm = Step()
     calm.hear(batch(heard, START_US))
     expected = said([calm.hear(mark)])
@@ -264,7 +265,7 @@ def test_an_average_that_a_mark_closed_is_published_once() -> None:
     """What a mark has published is not published again by a process that rebuilds the route."""
     step = Step()
     step.hear(batch(in_order(*airing("m", 5, START_US)), START_US))
-    closed = batch([], START_US + 60 * SECOND_US)
+    closed = batch([], START_US + CLOSED_US)
     assert len(step.hear(closed).averages) == 1
     step.lose_worker()
     assert len(step.hear(closed).averages) == 0
@@ -301,16 +302,16 @@ def test_an_average_from_another_shard_decides_about_what_is_being_spoken(
     monkeypatch.setattr(decide, "COMPACT_BATCHES", 2 if trouble == "lost with snapshot" else 256)
     (request,) = airing("m", 1, START_US)
     step = Step()
-    assert not step.hear(batch(request[:10], START_US)).decisions
+    assert not step.hear(batch(request[:5], START_US)).decisions
     step.told.tell("d-m", average_of("m", "computer/en-US/5", START_US - SECOND_US))
     if trouble == "fails":
-        step.fail(batch(request[10:12], START_US))
+        step.fail(batch(request[5:6], START_US))
     if trouble.startswith("lost"):
         step.lose_worker()
-    (found,), _, _ = said([step.hear(batch(request[10:12], START_US))])
+    (found,), _, _ = said([step.hear(batch(request[5:6], START_US))])
     assert (found.request_id, found.reason) == (request[0].request_id, Decision.DISCOVERED)
     step.lose_worker()
-    assert not step.hear(batch(request[12:], START_US)).decisions
+    assert not step.hear(batch(request[6:], START_US)).decisions
 
 
 @hypothesis_settings(max_examples=40, deadline=None)
@@ -343,10 +344,10 @@ def test_news_come_at_any_time_and_to_any_process(made: Traffic, cut: list[int],
 
 def test_ones_own_averages_come_back_from_the_topic_and_change_nothing() -> None:
     """However late, and in however old a version: what the route has itself is newer."""
-    later = START_US + 30 * SECOND_US
+    later = START_US + CLOSED_US + SECOND_US
     parts = [
-        batch(in_order(*airing("m", 6, START_US))[:60], START_US),
-        batch(in_order(*airing("m", 6, START_US))[60:], later - SECOND_US),
+        batch(in_order(*airing("m", 6, START_US))[:40], START_US),
+        batch(in_order(*airing("m", 6, START_US))[40:], later - SECOND_US),
         batch(airing("m", 1, later)[0], later),
     ]
     expected = undisturbed(parts)
@@ -421,7 +422,7 @@ def test_a_block_is_obeyed_before_the_next_growth_and_by_whoever_comes_after(
 
 def test_a_block_is_for_its_wake_word_and_locale() -> None:
     step = Step()
-    average = average_to_message(average_of("m", "computer/en-US/5", START_US), "computer/de-DE/0")
+    average = average_to_message(average_of("m", "computer/en-US/5", START_US), "computer/de-DE/0", GRADIENT.name)
     step.ordered.tell("block/d-m", blocking(average))
     assert len(step.hear(batch(in_order(*airing("m", 3, START_US)), START_US)).decisions) == 3
 
@@ -514,7 +515,9 @@ def test_in_a_runner_with_a_catalogue_on_a_real_topic(kafka: str, monkeypatch: p
     """Beam's own state and bundles, two routes at once, and the catalogue read to its end before the first look."""
     from kafka import KafkaProducer
 
-    monkeypatch.setattr(decide, "shipped_calibration", lambda _bits: plain_calibration())
+    from pipeline.wire import average_to_message
+
+    monkeypatch.setattr(decide, "load_calibration", lambda _settings: plain_calibration())
     settings = Settings(
         bootstrap_servers=kafka,
         audio_topic="decide-audio",
@@ -526,13 +529,13 @@ def test_in_a_runner_with_a_catalogue_on_a_real_topic(kafka: str, monkeypatch: p
     create_topics(kafka, settings, 1)
     producer = KafkaProducer(bootstrap_servers=kafka)
     known = average_of("known", "computer/en-US/5", START_US - SECOND_US)
-    producer.send("decide-media", average_to_message(known, ROUTE).SerializeToString(), key=b"d-known")
+    producer.send("decide-media", average_to_message(known, ROUTE, GRADIENT.name).SerializeToString(), key=b"d-known")
     producer.close()
 
     heard = in_order(*airing("m", 4, START_US), *airing("known", 1, START_US), *airing("two", 2, START_US))
     other = "computer/en-US/1"
     stream = test_stream.TestStream()
-    for at in range(0, len(heard), 10):
+    for at in range(0, len(heard), 7):
         both = [(name, batch(heard[at : at + 10], START_US).SerializeToString()) for name in (ROUTE, other)]
         stream = stream.add_elements(both)
     stream = stream.advance_watermark_to_infinity()

@@ -27,9 +27,9 @@ real_recording = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Recording:
-    """Half a minute of made sounds: two airings, one of them again, people, and what only two households hear."""
+    """Made sounds: two airings, one of them again when it is long over, people, and what only two households hear."""
     folder = tmp_path_factory.mktemp("recording")
-    return Recording.load(write_recording(folder, 3, events=2, homes=4, live=6, reruns=1, pairs=1))
+    return Recording.load(write_recording(folder, 3, events=2, homes=4, live=6, reruns=1, pairs=1, minutes=1.2))
 
 
 @pytest.fixture(scope="module")

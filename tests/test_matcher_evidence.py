@@ -10,9 +10,9 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sounds import fingerprint_of, hear, heard_words, plain_calibration, random_words, say
+from sounds import FULL_WORDS, fingerprint_of, hear, heard_words, plain_calibration, random_words, say
 
-from matcher.bits import GRADIENT
+from matcher.bits import GRADIENT, Bits, bits_named
 from matcher.catalogue import Average, Catalogue
 from matcher.evidence import (
     ALIGNMENTS,
@@ -20,20 +20,20 @@ from matcher.evidence import (
     Calibration,
     CalibrationError,
     Comparison,
-    OwnNull,
     Tail,
     compare,
     shipped_calibration,
 )
 from matcher.fingerprint import MAX_WORDS
-from matcher.null import NullError, Unrelated, fit_tail, look_words, measure
+from matcher.null import look_words
 
 FIRST_LOOK_WORDS = look_words(GRADIENT)[0]
+KINDS = pytest.mark.parametrize("bits", [GRADIENT, bits_named("learned64")], ids=lambda bits: bits.name)
 
 
-def compare_all(calibration: Calibration, words: npt.NDArray[np.uint32], length: int) -> npt.NDArray[np.float64]:
+def compare_all(calibration: Calibration, words: npt.NDArray[np.uint64], length: int) -> npt.NDArray[np.float64]:
     """Scores of every request with every other at so many words, (m, m); a request is not held against itself."""
-    shifts = np.array([OwnNull(calibration).shift(row[:length]) for row in words], np.float32)
+    shifts = np.array([calibration.own_shift(row[:length]) for row in words], np.float32)
     lengths, rows = np.full(len(words), length, np.int32), np.arange(len(words), dtype=np.int64)
     scores = [
         compare(calibration, row[:length], float(shift), words, lengths, shifts, rows).scores
@@ -42,9 +42,9 @@ def compare_all(calibration: Calibration, words: npt.NDArray[np.uint32], length:
     return np.array(scores) + np.diag(np.full(len(words), -np.inf))
 
 
-def compare_one(calibration: Calibration, first: npt.NDArray[np.uint32], second: npt.NDArray[np.uint32]) -> Comparison:
+def compare_one(calibration: Calibration, first: npt.NDArray[np.uint64], second: npt.NDArray[np.uint64]) -> Comparison:
     shifts = np.zeros(1, np.float32)
-    table = np.zeros((1, MAX_WORDS), np.uint32)
+    table = np.zeros((1, MAX_WORDS), np.uint64)
     table[0, : len(second)] = second
     return compare(calibration, first, 0.0, table, np.array([len(second)], np.int32), shifts, np.zeros(1, np.int64))
 
@@ -52,17 +52,18 @@ def compare_one(calibration: Calibration, first: npt.NDArray[np.uint32], second:
 # ---- scores ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("words", [FIRST_LOOK_WORDS, 130, MAX_WORDS])
-def test_one_sound_in_two_homes_scores_far_over_unrelated_sounds(words: int) -> None:
+@KINDS
+@pytest.mark.parametrize(("look", "far"), [(0, 10), (3, 11), (8, 11), (-1, 11)])
+def test_one_sound_in_two_homes_scores_far_over_unrelated_sounds(bits: Bits, look: int, far: float) -> None:
     """With the calibration that ships: every pair that heard one advertisement over every pair that did not."""
-    calibration = shipped_calibration(GRADIENT.name)
-    media = [fingerprint_of(f"m{i}", hear(1, i, 15 + 5 * (i % 3), 20 * i - 60)) for i in range(6)]
-    people = [fingerprint_of(f"l{i}", say(i, 50 + i)) for i in range(14)]
-    scores = compare_all(calibration, np.array(media + people), words)
+    calibration = shipped_calibration(bits.name)
+    media = [fingerprint_of(f"m{i}", hear(1, i, 15 + 5 * (i % 3), 20 * i - 60), bits) for i in range(6)]
+    people = [fingerprint_of(f"l{i}", say(i, 50 + i), bits) for i in range(14)]
+    scores = compare_all(calibration, np.array(media + people), look_words(bits)[look])
     same = scores[:6, :6][~np.eye(6, dtype=bool)]
     others = np.concatenate((scores[:6, 6:].ravel(), scores[6:, 6:][~np.eye(14, dtype=bool)]))
     assert others.max() < 8
-    assert same.min() > 11
+    assert same.min() > far
     assert abs(others.mean()) < 1.5
 
 
@@ -77,9 +78,9 @@ def test_more_audio_of_the_same_sound_is_more_evidence() -> None:
 def test_a_score_is_the_same_from_either_side() -> None:
     """Rate, words and score agree, and the alignment is turned round."""
     calibration = plain_calibration()
-    first, second = heard_words("m", "a", late_words=8)[:150], heard_words("m", "b")
+    first, second = heard_words("m", "a", late_words=4)[:75], heard_words("m", "b")
     there, back = compare_one(calibration, first, second).at(0), compare_one(calibration, second, first).at(0)
-    assert there.alignment == 8
+    assert there.alignment == 4
     assert (there.score, there.rate, there.words) == (back.score, back.rate, back.words)
     assert back.alignment == -there.alignment
 
@@ -95,7 +96,7 @@ def test_too_little_in_common_is_no_evidence_at_all(words: int) -> None:
 
 
 def test_nobody_to_compare_with_gives_nothing() -> None:
-    table = np.zeros((1, MAX_WORDS), np.uint32)
+    table = np.zeros((1, MAX_WORDS), np.uint64)
     none = np.empty(0, np.int64)
     zeros = np.zeros(1, np.int32), np.zeros(1, np.float32)
     found = compare(plain_calibration(), random_words("a"), 0.0, table, *zeros, none)
@@ -138,14 +139,20 @@ def test_threshold_is_the_score_of_that_probability(
     assert math.exp((start + growth * math.log(n) - score) / scale) == pytest.approx(chance, rel=1e-6)
 
 
-def test_fitted_tail_gives_back_the_tail_that_was_drawn_from() -> None:
-    rng = np.random.default_rng(0)
-    true = Tail(2.0, 0.9, 0.5)
-    counts = [50, 100, 200]
-    best = [2.0 + 0.9 * math.log(n) + rng.exponential(0.5, 200_000) for n in counts]
-    tail = fit_tail(best, counts)
-    for chance, n in ((1e-4, 100), (1e-6, 1000)):
-        assert tail.threshold(chance, n) == pytest.approx(true.threshold(chance, n), abs=0.5)
+@given(st.floats(-5, 5), st.floats(0, 2), st.floats(0.1, 2), CHANCES, st.floats(1, 1e6), st.integers(1, 1000))
+def test_what_lies_beyond_the_scores_seen_is_extrapolated_and_the_less_certain(
+    start: float, growth: float, scale: float, chance: float, n: float, excesses: int
+) -> None:
+    """By powers of e from the least excess on; above it nothing is. Four times as many excesses halve the error."""
+    over = start + growth * math.log(n)
+    tail = Tail(start, growth, scale, over, excesses)
+    beyond = tail.extrapolated(chance, n)
+    assert beyond == pytest.approx(-math.log(chance), abs=1e-6)
+    assert tail.uncertainty(chance, n) == pytest.approx(scale * beyond / math.sqrt(excesses), abs=1e-6)
+    more = dataclasses.replace(tail, excesses=4 * excesses)
+    assert more.uncertainty(chance, n) == pytest.approx(tail.uncertainty(chance, n) / 2)
+    seen = dataclasses.replace(tail, over=tail.threshold(chance, n) + 1)
+    assert seen.extrapolated(chance, n) == seen.uncertainty(chance, n) == 0
 
 
 # ---- calibrations ----------------------------------------------------------------------------------------------------
@@ -166,14 +173,14 @@ def test_calibration_comes_back_as_it_was() -> None:
     assert_same(Calibration.from_bytes(calibration.to_bytes()), calibration)
 
 
-def test_the_calibration_that_ships_is_whole() -> None:
-    """Full cohort, rising words, numbers that a threshold can be made of."""
-    calibration = shipped_calibration(GRADIENT.name)
-    assert calibration.bits == GRADIENT.name
-    assert calibration.cohort.shape[1] == MAX_WORDS
+@KINDS
+def test_the_calibration_that_ships_is_whole(bits: Bits) -> None:
+    """Full cohort, measured at every look, numbers that a threshold can be made of."""
+    calibration = shipped_calibration(bits.name)
+    assert calibration.bits == bits.name
+    assert calibration.cohort.shape[1] == look_words(bits)[-1]
     assert len(calibration.cohort) >= 50
-    assert np.all(np.diff(calibration.words) > 0)
-    assert calibration.words[-1] <= MAX_WORDS
+    assert calibration.words.tolist() == look_words(bits)
     assert len(calibration.words) == len(calibration.mean) == len(calibration.deviation)
     assert np.all((calibration.mean > 0.3) & (calibration.mean < 0.5))
     assert np.all(calibration.deviation > 0)
@@ -183,9 +190,10 @@ def test_the_calibration_that_ships_is_whole() -> None:
     assert_same(Calibration.from_bytes(calibration.to_bytes()), calibration)
 
 
-def test_a_calibration_for_other_bits_does_not_ship() -> None:
-    with pytest.raises(CalibrationError, match="nosuchbits"):
-        shipped_calibration("nosuchbits")
+@pytest.mark.parametrize("bits", ["nosuchbits", "gradient32"])
+def test_a_calibration_for_other_bits_does_not_ship(bits: str) -> None:
+    with pytest.raises(CalibrationError, match=bits):
+        shipped_calibration(bits)
 
 
 def _npy() -> bytes:
@@ -235,8 +243,8 @@ DAMAGES: dict[str, dict[str, object]] = {
     "no deviation": {"deviation": np.zeros(len(look_words(GRADIENT)))},
     "too few": {"deviation": np.ones(3)},
     "falling": {"words": np.array(look_words(GRADIENT)[::-1], np.int32)},
-    "no cohort": {"cohort": np.zeros((0, MAX_WORDS), np.uint32)},
-    "short cohort": {"cohort": np.zeros((5, 10), np.uint32)},
+    "no cohort": {"cohort": np.zeros((0, MAX_WORDS), np.uint64)},
+    "short cohort": {"cohort": np.zeros((5, 10), np.uint64)},
 }
 
 
@@ -251,81 +259,30 @@ def test_a_calibration_that_would_let_everything_pass_is_refused(damage: dict[st
 # ---- own nulls -------------------------------------------------------------------------------------------------------
 
 
-@given(st.lists(st.integers(0, MAX_WORDS), max_size=8), st.integers(0, 5))
+@given(st.integers(0, FULL_WORDS), st.integers(0, 5))
 @settings(deadline=None, max_examples=40)
-def test_own_null_by_steps_is_own_null_at_once(ends: list[int], seed: int) -> None:
+def test_own_shift_is_the_mean_over_the_cohort_less_the_nulls(words: int, seed: int) -> None:
     calibration = plain_calibration()
-    words = random_words("own", seed)
-    growing = OwnNull(calibration)
-    for end in sorted(ends):
-        shift = growing.shift(words[:end])
-        assert shift == OwnNull(calibration).shift(words[:end])
-        level = naive.mean_lowest_rate(words[:end], calibration.cohort, ALIGNMENTS, MIN_WORDS)
-        assert shift == pytest.approx(level - calibration.null_mean(end), abs=1e-9)
+    so_far = random_words("own", seed)[:words]
+    level = naive.mean_lowest_rate(so_far, calibration.cohort, ALIGNMENTS, MIN_WORDS)
+    assert (level == 0.5) == (words < MIN_WORDS)
+    assert calibration.own_shift(so_far) == pytest.approx(level - calibration.null_mean(words), abs=1e-9)
 
 
 def test_a_request_that_is_close_to_everybody_is_not_closer_to_anybody() -> None:
     """Two that share a hum with the whole cohort would score high: their own means take that off."""
     hum = random_words("hum")
-    keep = np.uint32(0xFFFF0000)
+    keep = np.uint64(0xFFFFFFFF00000000)
     hummed = np.array([(random_words("hummed", i) & ~keep) | (hum & keep) for i in range(60)])
     plain = plain_calibration()
     calibration = dataclasses.replace(plain, cohort=hummed[:20])
-    scores = compare_all(calibration, hummed[20:], MAX_WORDS)[~np.eye(40, dtype=bool)]
+    scores = compare_all(calibration, hummed[20:], FULL_WORDS)[~np.eye(40, dtype=bool)]
     without = compare_one(calibration, hummed[20], hummed[21]).scores[0]
     assert without > 20
     assert scores.max() < 0 < without  # both own means are taken off: it takes more than what all have in common
 
 
-# ---- the null --------------------------------------------------------------------------------------------------------
-
-
-def _unrelated(requests: int) -> Unrelated:
-    words = np.array([random_words("unrelated", i) for i in range(requests)])
-    averages = [random_words("average", i) for i in range(10)]
-    airings = [np.array([heard_words(f"airing {i}", home) for home in range(3)]) for i in range(10)]
-    everybody = np.ones((requests, 10), bool)
-    return Unrelated(words, ~np.eye(requests, dtype=bool), averages, everybody, airings, everybody)
-
-
-def test_a_measured_null_is_the_null_of_what_it_was_measured_on() -> None:
-    """Requests that it never saw score about 0 with a deviation of about 1, and its thresholds can be computed."""
-    calibration = measure(_unrelated(100), GRADIENT, "v", {"n": 100}, cohort_size=40, concurrent=(40, 80), windows=200)
-    assert calibration.version == "v"
-    assert calibration.cohort.shape == (40, MAX_WORDS)
-    assert calibration.words.tolist() == look_words(GRADIENT)
-    strangers = np.array([random_words("never seen", i) for i in range(30)])
-    for n in (FIRST_LOOK_WORDS, look_words(GRADIENT)[-1]):
-        scores = compare_all(calibration, strangers, n)[~np.eye(30, dtype=bool)]
-        assert abs(scores.mean()) < 0.5
-        assert scores.std() == pytest.approx(1, abs=0.25)
-    assert 2 < calibration.template.threshold(1e-6, 100) < 20
-    assert 2 < calibration.triple.threshold(1e-6, 100) < 20
-    # Two homes that hear the same bring each other's share: what is beside them needs more for the same chance.
-    assert calibration.beside.threshold(1e-6, 1) > 4
-    assert_same(Calibration.from_bytes(calibration.to_bytes()), calibration)
-
-
-def test_the_same_seed_measures_the_same() -> None:
-    first, second = (
-        measure(_unrelated(100), GRADIENT, "v", {}, cohort_size=40, concurrent=(80,), windows=200) for _ in range(2)
-    )
-    assert first.to_bytes() == second.to_bytes()
-
-
-def test_too_few_requests_to_measure_a_null_say_so() -> None:
-    with pytest.raises(NullError, match="too few"):
-        measure(_unrelated(20), GRADIENT, "v", {}, cohort_size=10, concurrent=(20,))
-
-
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_a_null_without_a_single_triple_says_so() -> None:
-    """A tail fitted to nothing has no scale: thresholds that are no numbers would let everything pass."""
-    with pytest.raises(NullError):
-        fit_tail([np.zeros(400)], [20])
-
-
-@pytest.mark.parametrize("words", [MIN_WORDS, 66, 74])
+@pytest.mark.parametrize("words", [MIN_WORDS, 20, FIRST_LOOK_WORDS - 1])
 def test_less_than_the_first_look_is_judged_by_its_own_null(words: int) -> None:
     """A young average is held against requests: what it agrees by chance grows as it gets shorter."""
     calibration = plain_calibration()
@@ -340,7 +297,7 @@ def test_less_than_the_first_look_is_judged_by_its_own_null(words: int) -> None:
 # ---- the catalogue ---------------------------------------------------------------------------------------------------
 
 
-def average(name: str, *, from_us: int = 0, until_us: int = 1000, words: int = MAX_WORDS) -> Average:
+def average(name: str, *, from_us: int = 0, until_us: int = 1000, words: int = FULL_WORDS) -> Average:
     heard = random_words(name)[:words]
     return Average(name, heard, np.full(words, 3, np.uint8), 3, from_us, from_us, until_us, "elsewhere")
 
@@ -377,7 +334,10 @@ def test_a_full_catalogue_loses_what_ends_first_and_never_holds_more() -> None:
 
 
 @given(
-    st.lists(st.tuples(st.sampled_from("abcdefgh"), st.integers(0, 3), st.integers(FIRST_LOOK_WORDS, 206)), max_size=40)
+    st.lists(
+        st.tuples(st.sampled_from("abcdefgh"), st.integers(0, 3), st.integers(FIRST_LOOK_WORDS, FULL_WORDS)),
+        max_size=40,
+    )
 )
 @settings(deadline=None, max_examples=40)
 def test_catalogue_after_any_history_finds_what_it_holds_and_nothing_else(history: list[tuple[str, int, int]]) -> None:

@@ -6,10 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sounds import growths, in_order, plain_calibration, random_words
+from sounds import FULL_WORDS, plain_calibration, random_words
 
-from matcher.evidence import OwnNull
-from matcher.fingerprint import MAX_WORDS
 from matcher.route import Outcome, Policy, Route
 from matcher.window import Request, Window
 
@@ -57,7 +55,7 @@ def test_requests_leave_by_their_start_in_event_time(starts_us: list[int], horiz
     assert sorted(r.start_us for r in window.requests.values()) == sorted(s for s in starts_us if s >= gone)
 
 
-@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 60), st.integers(0, 250)), max_size=80))
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 60), st.integers(0, FULL_WORDS)), max_size=80))
 @settings(deadline=None, max_examples=40)
 def test_rows_are_reused_and_never_shared(acts: list[tuple[int, int, int]]) -> None:
     """After any history each request stands in a row of its own, with its own words and nothing of who was there."""
@@ -65,15 +63,19 @@ def test_rows_are_reused_and_never_shared(acts: list[tuple[int, int, int]]) -> N
     told: dict[str, np.ndarray] = {}
     for number, (act, start_us, words) in enumerate(acts):
         if act == 0:
+            starts = [request.start_us for request in window.requests.values()]
             request, _ = window.add(f"r{number}", f"h{number}", "d", start_us)
-            told[request.request_id] = np.empty(0, np.uint32)
+            if request is None:
+                assert start_us < min(starts)
+                continue
+            told[request.request_id] = np.empty(0, np.uint64)
             assert len(window.fingerprint(request)) == 0
             assert window.shifts[request.row] == 0
         elif act == 1 and window.requests:
             request = list(window.requests.values())[words % len(window.requests)]
-            new = np.resize(random_words(number), words)
-            window.extend(request, new)
-            told[request.request_id] = np.concatenate((told[request.request_id], new))[:MAX_WORDS]
+            told[request.request_id] = random_words(number)[:words]
+            window.put(request, told[request.request_id])
+            assert window.heard[request.row]
         else:
             window.expire(start_us)
     rows = [request.row for request in window.requests.values()]
@@ -82,6 +84,8 @@ def test_rows_are_reused_and_never_shared(acts: list[tuple[int, int, int]]) -> N
     for request in window.requests.values():
         assert window.owners[request.row] is request
         assert np.array_equal(window.fingerprint(request), told[request.request_id])
+        shift = plain_calibration().own_shift(told[request.request_id]) if window.heard[request.row] else 0.0
+        assert window.shifts[request.row] == np.float32(shift)
     idle = np.setdiff1d(np.arange(len(window.owners)), rows)
     assert not window.lengths[idle].any()
     assert window.of_rows(idle) == []
@@ -92,7 +96,7 @@ def test_window_grows_with_the_traffic_and_keeps_what_it_holds() -> None:
     window = Window(plain_calibration(), 300)
     for i in range(301):
         request, left = window.add(f"r{i}", "h", "d", i)
-        window.extend(request, random_words(i))
+        window.put(request, random_words(i))
         assert len(window.owners) == min(300, 64 * 2 ** max(0, int(np.ceil(np.log2((i + 1) / 64)))))
         assert [gone.request_id for gone in left] == (["r0"] if i == 300 else [])
     for i in (1, 63, 64, 128, 299, 300):
@@ -108,29 +112,33 @@ def test_an_id_that_left_may_come_again() -> None:
     assert window.expire(8) == [request]
 
 
-def test_a_full_fingerprint_is_measured_once_and_its_sums_are_let_go() -> None:
-    """They are the larger part of what a request takes."""
+def test_what_is_put_last_stands_and_is_measured_anew() -> None:
+    """A request whose fingerprint has grown is as close to everything as its words so far are."""
     window, _ = filled(4, [0])
     request = window.requests["r0"]
-    window.extend(request, random_words("a")[:100])
-    window.measure(request)
-    assert request.own_null is not None
-    assert request.measured_words == 100
-    window.extend(request, random_words("a")[100:])
-    window.measure(request)
-    assert request.own_null is None
-    assert window.shifts[request.row] == np.float32(OwnNull(plain_calibration()).shift(random_words("a")))
-    window.measure(request)
-    assert request.measured_words == MAX_WORDS
+    for words in (40, FULL_WORDS, 70):
+        window.put(request, random_words("a")[:words])
+        assert np.array_equal(window.fingerprint(request), random_words("a")[:words])
+        assert window.shifts[request.row] == np.float32(plain_calibration().own_shift(random_words("a")[:words]))
 
 
-@pytest.mark.parametrize("chunk_ms", [40, 80, 120])
-def test_requests_that_are_over_keep_no_sums(chunk_ms: int) -> None:
-    """After its last look nobody measures a request again, whatever its chunks."""
-    route = Route("w/l/0", Policy(), plain_calibration())
-    route.hear(growths("r", "h", random_words("r"), chunk_ms=chunk_ms, total_ms=3600), 0)
-    assert int(route.window.lengths[route.window.requests["r"].row]) == MAX_WORDS
-    assert route.window.requests["r"].own_null is None
+def test_a_request_is_compared_from_when_it_has_been_heard() -> None:
+    """One that was let in and has no words yet is nobody's partner; nor is one in the row of another that was heard."""
+    window, _ = filled(2, [0, 1])
+    assert window.rows().tolist() == window.undecided_rows().tolist() == []
+    first, second = window.requests.values()
+    window.put(first, random_words("a"))
+    window.put(second, random_words("b"))
+    assert sorted(window.rows().tolist()) == sorted([first.row, second.row])
+    window.mark_ignored(first)
+    assert window.undecided_rows().tolist() == [second.row]
+    third, left = window.add("r2", "h", "d", 2)
+    assert left == [first]
+    assert third is not None
+    assert third.row == first.row
+    assert window.rows().tolist() == [second.row]
+    window.put(third, random_words("c"))
+    assert sorted(window.undecided_rows().tolist()) == sorted([second.row, third.row])
 
 
 # ---- partners --------------------------------------------------------------------------------------------------------
@@ -146,8 +154,7 @@ def route_of(requests: int, partners: int) -> Route:
 
 def add_whole(route: Route, request_id: str, start_us: int) -> None:
     request, _ = route.window.add(request_id, f"home of {request_id}", "d", start_us)
-    route.window.extend(request, random_words(request_id))
-    route.window.measure(request)
+    route.window.put(request, random_words(request_id))
     request.looked_ms = 2160
 
 
@@ -218,13 +225,3 @@ def test_only_one_edge_a_household_and_none_to_ones_own() -> None:
     chosen = route._candidates(route.window.requests["r0"], rows, scores)
     assert [route.window.of_rows(rows[chosen])[i].request_id for i in range(2)] == ["r7", "r3"]
     assert len(chosen) == 2
-
-
-def test_nobody_is_compared_with_a_request_whose_own_null_is_not_known() -> None:
-    """Between .74 s and .96 s a request has words but no shift: a noisy one would be close to everybody."""
-    route = Route("w/l/0", Policy(), plain_calibration())
-    old = growths("old", "a", random_words("old"))
-    young = growths("young", "b", random_words("young"), 1_000_000)[:10]
-    route.hear(in_order(old, young), 0)
-    assert route.window.requests["young"].measured_words == 0
-    assert route._others(route.window.requests["old"]).tolist() == []

@@ -19,7 +19,9 @@ def test_the_wheel_is_small_and_complete(tmp_path: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     for needed in (
         "matcher/py.typed",
-        "matcher/calibration/gradient32.npz",
+        "matcher/calibration/gradient64.npz",
+        "matcher/calibration/learned64.npz",
+        "matcher/filters/learned64.npz",
         "pipeline/py.typed",
         "pipeline/messages/hushword.proto",
         "pipeline/local/jars.csv",

@@ -6,13 +6,12 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Growth(_message.Message):
-    __slots__ = ("request_id", "household", "device", "start_us", "end_us", "first_word", "words", "audio_ms", "appended_us")
+    __slots__ = ("request_id", "household", "device", "start_us", "end_us", "words", "audio_ms", "appended_us")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     HOUSEHOLD_FIELD_NUMBER: _ClassVar[int]
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     START_US_FIELD_NUMBER: _ClassVar[int]
     END_US_FIELD_NUMBER: _ClassVar[int]
-    FIRST_WORD_FIELD_NUMBER: _ClassVar[int]
     WORDS_FIELD_NUMBER: _ClassVar[int]
     AUDIO_MS_FIELD_NUMBER: _ClassVar[int]
     APPENDED_US_FIELD_NUMBER: _ClassVar[int]
@@ -21,11 +20,10 @@ class Growth(_message.Message):
     device: str
     start_us: int
     end_us: int
-    first_word: int
     words: bytes
     audio_ms: int
     appended_us: int
-    def __init__(self, request_id: _Optional[str] = ..., household: _Optional[str] = ..., device: _Optional[str] = ..., start_us: _Optional[int] = ..., end_us: _Optional[int] = ..., first_word: _Optional[int] = ..., words: _Optional[bytes] = ..., audio_ms: _Optional[int] = ..., appended_us: _Optional[int] = ...) -> None: ...
+    def __init__(self, request_id: _Optional[str] = ..., household: _Optional[str] = ..., device: _Optional[str] = ..., start_us: _Optional[int] = ..., end_us: _Optional[int] = ..., words: _Optional[bytes] = ..., audio_ms: _Optional[int] = ..., appended_us: _Optional[int] = ...) -> None: ...
 
 class Progress(_message.Message):
     __slots__ = ("routes", "needed")
@@ -150,17 +148,15 @@ class RouteGuard(_message.Message):
 class RouteSnapshot(_message.Message):
     __slots__ = ("requests", "events", "averages", "low_mark_us", "catalogue_version", "blocked", "ignored", "erased")
     class Request(_message.Message):
-        __slots__ = ("request_id", "household", "device", "start_us", "words", "measured_words", "audio_ms", "alignment", "looked_ms", "closed", "matched", "ignored", "event")
+        __slots__ = ("request_id", "household", "device", "start_us", "words", "audio_ms", "alignment", "looked_ms", "matched", "ignored", "event")
         REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
         HOUSEHOLD_FIELD_NUMBER: _ClassVar[int]
         DEVICE_FIELD_NUMBER: _ClassVar[int]
         START_US_FIELD_NUMBER: _ClassVar[int]
         WORDS_FIELD_NUMBER: _ClassVar[int]
-        MEASURED_WORDS_FIELD_NUMBER: _ClassVar[int]
         AUDIO_MS_FIELD_NUMBER: _ClassVar[int]
         ALIGNMENT_FIELD_NUMBER: _ClassVar[int]
         LOOKED_MS_FIELD_NUMBER: _ClassVar[int]
-        CLOSED_FIELD_NUMBER: _ClassVar[int]
         MATCHED_FIELD_NUMBER: _ClassVar[int]
         IGNORED_FIELD_NUMBER: _ClassVar[int]
         EVENT_FIELD_NUMBER: _ClassVar[int]
@@ -169,15 +165,13 @@ class RouteSnapshot(_message.Message):
         device: str
         start_us: int
         words: bytes
-        measured_words: int
         audio_ms: int
         alignment: int
         looked_ms: int
-        closed: bool
         matched: bool
         ignored: bool
         event: str
-        def __init__(self, request_id: _Optional[str] = ..., household: _Optional[str] = ..., device: _Optional[str] = ..., start_us: _Optional[int] = ..., words: _Optional[bytes] = ..., measured_words: _Optional[int] = ..., audio_ms: _Optional[int] = ..., alignment: _Optional[int] = ..., looked_ms: _Optional[int] = ..., closed: bool = ..., matched: bool = ..., ignored: bool = ..., event: _Optional[str] = ...) -> None: ...
+        def __init__(self, request_id: _Optional[str] = ..., household: _Optional[str] = ..., device: _Optional[str] = ..., start_us: _Optional[int] = ..., words: _Optional[bytes] = ..., audio_ms: _Optional[int] = ..., alignment: _Optional[int] = ..., looked_ms: _Optional[int] = ..., matched: bool = ..., ignored: bool = ..., event: _Optional[str] = ...) -> None: ...
     class Member(_message.Message):
         __slots__ = ("request_id", "alignment", "words", "household")
         REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
