@@ -1,12 +1,20 @@
 """`hushword demo`: the command."""
 
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipeline.demo.lifetime import Lifetime, StoppedError, guarded
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from pipeline.monitor.server import Monitor
 
 HOMES, SECONDS = 48, 60
 SEED = 3  # its first advertisement comes soon, and people talk just before it
@@ -19,26 +27,66 @@ def demo(
     keep: Annotated[
         Path | None, typer.Option(help="A new folder for the recording and the decisions.", metavar="FOLDER")
     ] = None,
+    monitor: Annotated[bool, typer.Option(help="Show it on a page in the browser too.")] = True,
+    hold: Annotated[bool, typer.Option("--hold", help="Keep the page in the end, until Ctrl-C.")] = False,
 ) -> None:
     """Show the whole thing: an advertisement wakes simulated homes while people talk; about two minutes."""
     try:
-        code = guarded(lambda life: _demo(life, homes, seconds, seed, keep))
+        code = guarded(lambda life: _demo(life, homes, seconds, seed, keep, monitor=monitor, hold=hold))
     except StoppedError:
         print("\nhushword: stopped; nothing is left running", file=sys.stderr)
         raise
     raise typer.Exit(code)
 
 
-def _demo(life: Lifetime, homes: int, seconds: int, seed: int, keep: Path | None) -> int:
+def _demo(life: Lifetime, homes: int, seconds: int, seed: int, keep: Path | None, *, monitor: bool, hold: bool) -> int:
     from pipeline.demo.console import demo_console, say
 
     console = demo_console()
-    for line in about(homes, seconds):
-        say(console, line, 3)
-    console.print()
-    from pipeline.demo.run import Options, run_demo  # numpy, Kafka's client: a second, while three lines are read
+    with _page(console, wanted=monitor) as page:
+        for line in about(homes, seconds):
+            say(console, line, 3)
+        console.print()
+        from pipeline.demo.run import Options, run_demo  # numpy, Kafka's client: a second, while that is read
 
-    return run_demo(Options(homes, seconds, seed, keep), console, life)
+        code = run_demo(Options(homes, seconds, seed, keep), console, life, page)
+        if hold and page is not None:
+            console.print()
+            say(console, f"The page stays at {page.address} until Ctrl-C.")
+            while True:
+                life.check()
+                time.sleep(0.2)
+    return code
+
+
+@contextmanager
+def _page(console: "Console", *, wanted: bool) -> Iterator["Monitor | None"]:
+    """Serve the page for the length of a `with`; where its extra is missing, say so and do without."""
+    if not wanted:
+        yield None
+        return
+    from pipeline.demo.console import say
+    from pipeline.monitor.command import HOST, INSTALL_HINT, PORT
+
+    try:
+        from pipeline.monitor.server import Monitor
+    except ModuleNotFoundError:
+        say(console, f"Without its page in the browser, which takes an extra: {INSTALL_HINT}")
+        yield None
+        return
+    from pipeline.options import ConfigError, load_settings
+
+    try:
+        page = Monitor(load_settings(), HOST, PORT)
+    except ConfigError:
+        page = Monitor(load_settings(), HOST, 0)  # somebody else is there: any port will do
+    page.start()
+    try:
+        say(console, f"Watch it at {page.address}")
+        console.print()
+        yield page
+    finally:
+        page.stop()
 
 
 def about(homes: int, seconds: int) -> list[str]:

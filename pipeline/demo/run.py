@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -17,7 +18,7 @@ from pipeline.decisions import DecisionLine, TopicFollower
 from pipeline.demo.closing import against_the_truth, how_fast, succeeded, verdict, where_next
 from pipeline.demo.lifetime import Lifetime, end_descendants
 from pipeline.demo.show import Show
-from pipeline.demo.stage import Stage
+from pipeline.demo.stage import Stage, Step
 from pipeline.demo.street import Street
 from pipeline.evaluate import Report, score
 from pipeline.local.jars import KAFKA, ensure
@@ -30,6 +31,9 @@ from pipeline.simulate.settings import Settings
 from pipeline.simulate.write import write_recording
 from pipeline.topics import create_topics
 from pipeline.trial import Trial, running_trial, trial_settings
+
+if TYPE_CHECKING:
+    from pipeline.monitor.server import Monitor
 
 PARTITIONS = 4
 _STOPPED_WITHIN_S = 10.0
@@ -59,8 +63,8 @@ def scene_settings(options: Options) -> Settings:
     )
 
 
-def run_demo(options: Options, console: Console, life: Lifetime) -> int:
-    """Run it.
+def run_demo(options: Options, console: Console, life: Lifetime, page: "Monitor | None" = None) -> int:
+    """Run it, and show it on the page too if there is one.
 
     Returns:
         The exit code: 0 when it showed what it should, else 1.
@@ -84,7 +88,7 @@ def run_demo(options: Options, console: Console, life: Lifetime) -> int:
         show = Show(stage, console)
         stack.callback(show.stop)
         show.start()
-        trial = _play(job_settings, stage, sound, show, stack, life)
+        trial = _play(job_settings, stage, sound, show, stack, life, page)
         stage.over = True
         show.stop()
         show.check()
@@ -112,13 +116,24 @@ def show_end(
 
 
 def _play(
-    job_settings: JobSettings, stage: Stage, sound: "_Rendering", show: Show, stack: ExitStack, life: Lifetime
+    job_settings: JobSettings,
+    stage: Stage,
+    sound: "_Rendering",
+    show: Show,
+    stack: ExitStack,
+    life: Lifetime,
+    page: "Monitor | None",
 ) -> Trial:
     def alive(phase: str = "", done: int = 0, total: int = 0) -> None:  # noqa: ARG001
         life.check()
         show.check()
 
-    stage.broker.begin()
+    def begin(step: Step) -> None:
+        step.begin()
+        if page is not None:
+            page.model.set_status(note=f"{step.text} …")
+
+    begin(stage.broker)
     # Here in the main thread: only what that starts dies with this process, whatever ends it.
     kafka = stack.enter_context(LocalKafka())
     stack.callback(kafka.kill)  # its data goes with it: no need to close in order
@@ -126,9 +141,12 @@ def _play(
     create_topics(kafka.bootstrap_servers, settings, PARTITIONS)
     stage.broker.finish()
     sound.check()
-    stage.job.begin()
+    begin(stage.job)
     running = stack.enter_context(running_trial(settings, PARTITIONS))
     stage.job.finish()
+    if page is not None:
+        page.follow(settings)
+        stack.callback(page.unfollow, "the demonstration is over; this is how it ended")  # before the broker goes
     while sound.is_alive():
         alive()
         running.job.check()

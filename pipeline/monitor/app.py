@@ -1,0 +1,98 @@
+"""The web application: the page, its news as server-sent events, the case of an event, and `/metrics`. Read-only."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import CollectorRegistry, make_asgi_app
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from matcher.bits import GRADIENT
+from matcher.evidence import shipped_calibration
+from pipeline.monitor.access import Access
+from pipeline.monitor.model import Model
+from pipeline.monitor.why import explain
+
+STATIC = Path(__file__).parent / "static"
+NEWS_EVERY_S = 0.25  # however much happens
+MAX_READERS = 20
+
+
+def monitor_app(
+    model: Model,
+    registry: CollectorRegistry,
+    token: str | None = None,
+    false_ignore_budget: float = 1e-6,
+    clock: Callable[[], float] = time.time,
+) -> Starlette:
+    """Make the application.
+
+    Args:
+        model: what is shown; somebody else keeps it current.
+        registry: what `/metrics` gives.
+        token: who does not bring it is refused; None: everybody on this machine may look.
+        false_ignore_budget: the job's, for the line that a score has to cross.
+        clock: s of Unix time.
+
+    """
+    views = _Views(model, false_ignore_budget, clock)
+    return Starlette(
+        routes=[
+            Route("/", views.page),
+            Route("/news", views.news),
+            Route("/why/{key}", views.why),
+            Mount("/static", StaticFiles(directory=STATIC)),
+            Mount("/metrics", make_asgi_app(registry)),
+        ],
+        middleware=[Middleware(Access, token=token)],
+    )
+
+
+class _Views:
+    def __init__(self, model: Model, false_ignore_budget: float, clock: Callable[[], float]) -> None:
+        self._model, self._budget, self._clock = model, false_ignore_budget, clock
+        self._readers = 0
+        self._cases: dict[tuple[str, int], dict[str, Any]] = {}
+        self._one_at_a_time = asyncio.Lock()
+
+    async def page(self, _: Request) -> Response:
+        return FileResponse(STATIC / "index.html")
+
+    async def news(self, _: Request) -> Response:
+        if self._readers >= MAX_READERS:
+            return PlainTextResponse(f"{MAX_READERS} pages are open already\n", status_code=503)
+        return StreamingResponse(self._stream(), media_type="text/event-stream")
+
+    async def why(self, request: Request) -> Response:
+        case = self._model.case(request.path_params["key"])
+        if case is None:
+            return JSONResponse({"error": "this event is not kept any more"}, status_code=404)
+        at = request.path_params["key"], case.version
+        async with self._one_at_a_time:
+            if at not in self._cases:
+                calibration = shipped_calibration(GRADIENT.name)
+                self._cases[at] = await run_in_threadpool(explain, case, calibration, self._budget)
+                while len(self._cases) > MAX_READERS:
+                    del self._cases[next(iter(self._cases))]
+            return JSONResponse(self._cases[at])
+
+    async def _stream(self) -> AsyncIterator[str]:
+        self._readers += 1
+        try:
+            version = 0
+            while True:
+                news = self._model.news(version, round(self._clock() * 1000))
+                version = news["version"]
+                yield f"data: {json.dumps(news, separators=(',', ':'))}\n\n"
+                await asyncio.sleep(NEWS_EVERY_S)
+        finally:
+            self._readers -= 1

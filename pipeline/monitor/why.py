@@ -1,0 +1,147 @@
+"""Why an event was ignored, as a picture and a curve: its homes' fingerprints against the average of the others.
+
+The numbers are worked out anew, with the matcher's own functions, from what the page has heard. They come close to the
+job's, which had heard other homes too, and less of each.
+"""
+
+import base64
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from matcher.bits import audio_ms
+from matcher.event import Event
+from matcher.evidence import ALIGNMENTS, MIN_WORDS, Calibration, Evidence, OwnNull, compare
+from matcher.fingerprint import MAX_WORDS
+from matcher.kernels import one_against_many
+from matcher.route import LOOK_MS
+from pipeline.messages import hushword_pb2 as pb
+from pipeline.monitor.model import Case, Words
+
+MAX_SHOWN = 8
+
+
+def explain(case: Case, calibration: Calibration, false_ignore_budget: float) -> dict[str, Any]:
+    """Work out the evidence.
+
+    Args:
+        case: the event's homes, each with its words, and its average where that is known.
+        calibration: gives the scores.
+        false_ignore_budget: the job's; a third of it is for averages, as in `matcher.route`.
+
+    Returns:
+        As JSON has it: the average and each home's words, shifted into step with the average (base64, little-endian);
+        per home the bit error rate against the average of the others and how its score grew with its audio.
+
+    """
+    long_enough = [member for member in case.members if len(member[1]) >= MIN_WORDS][:MAX_SHOWN]
+    answer: dict[str, Any] = {
+        "version": case.version,
+        "media": case.media_id,
+        "word_ms": audio_ms(2) - audio_ms(1),
+        "threshold": round(calibration.template.threshold(false_ignore_budget / 3, 1), 2),
+        "homes": [],
+        "average": None,
+        "stranger": None,
+    }
+    if not long_enough:
+        return answer
+    reference = long_enough[0][1] if case.average is None else case.average
+    voters = [(words, _alignment(reference, words)) for _, words, _ in long_enough]
+    average = reference if len(voters) < 3 else _average(voters, calibration)
+    answer["chance"] = round(calibration.null_mean(len(average)), 4)
+    answer["average"] = _row(average, 0)
+    answer["bits"] = 8 * average.itemsize
+    for n, (home, words, decision) in enumerate(long_enough):
+        others = voters[:n] + voters[n + 1 :]
+        against = reference if len(others) < 2 else _average(others, calibration)
+        answer["homes"].append(
+            {
+                "home": home,
+                **_row(words, voters[n][1]),
+                "growth": growth(words, against, calibration),
+                "decided": _decided(decision),
+            }
+        )
+    if case.stranger is not None:
+        home, words = case.stranger
+        answer["stranger"] = {
+            "home": home,
+            **_row(words, _alignment(average, words)),
+            "growth": growth(words, average, calibration),
+        }
+    return answer
+
+
+def growth(words: Words, against: Words, calibration: Calibration) -> list[list[float]]:
+    """Give how sure a request's match is, the more of it has been heard.
+
+    Args:
+        words: (n,), the request's.
+        against: (m,), an average that it had no part in.
+        calibration: gives the scores.
+
+    Returns:
+        At each look of the matcher: ms of audio, score in standard deviations under the null, bit error rate.
+
+    """
+    own, other = OwnNull(calibration), OwnNull(calibration)
+    shifts = np.array([other.shift(against)], np.float32)
+    many, lengths = _rows([against])
+    curve = []
+    looked_ms = -LOOK_MS
+    for n in range(MIN_WORDS, len(words) + 1):
+        if audio_ms(n) < looked_ms + LOOK_MS:
+            continue
+        looked_ms = audio_ms(n)
+        heard = np.ascontiguousarray(words[:n])
+        found: Evidence = compare(
+            calibration, heard, own.shift(heard), many, lengths, shifts, np.zeros(1, np.int64)
+        ).at(0)
+        if np.isfinite(found.score):
+            curve.append([looked_ms, round(found.score, 2), round(found.rate, 4)])
+    return curve
+
+
+def _average(voters: list[tuple[Words, int]], calibration: Calibration) -> Words:
+    event = Event("", 0)
+    for number, (words, alignment) in enumerate(voters):
+        event.join(str(number), str(number), alignment, words, 0)
+    return event.average(calibration)[0]
+
+
+def _alignment(reference: Words, words: Words) -> int:
+    """Give the alignment at which the fewest bits differ: word k of the reference is word k + alignment."""
+    many, lengths = _rows([words])
+    rates, (alignments, compared) = np.empty(1, np.float32), np.empty((2, 1), np.int32)
+    one_against_many(
+        reference, many, lengths, np.zeros(1, np.int64), ALIGNMENTS, MIN_WORDS, rates, alignments, compared
+    )
+    return int(alignments[0])
+
+
+def _rows(fingerprints: list[Words]) -> tuple[Words, npt.NDArray[np.int32]]:
+    """Give fingerprints as the matcher compares many: (R, MAX_WORDS), and their lengths."""
+    many = np.zeros((len(fingerprints), MAX_WORDS), fingerprints[0].dtype)
+    for row, words in zip(many, fingerprints, strict=True):
+        row[: len(words)] = words
+    return many, np.array([len(words) for words in fingerprints], np.int32)
+
+
+def _row(words: Words, alignment: int) -> dict[str, Any]:
+    """Give words in step with the average, and where on it they begin."""
+    kept = words[max(0, alignment) :]
+    little_endian = kept.astype(kept.dtype.newbyteorder("<"))
+    return {"from": max(0, -alignment), "words": base64.b64encode(little_endian.tobytes()).decode()}
+
+
+def _decided(decision: pb.Decision) -> dict[str, Any]:
+    return {
+        "used_ms": decision.audio_used_ms,
+        "score": round(decision.score, 2),
+        "rate": round(decision.bit_error_rate, 4),
+        "bits": decision.bits_compared,
+        "households": decision.households,
+        "reason": pb.Decision.Reason.Name(decision.reason),
+    }
