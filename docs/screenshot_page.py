@@ -17,7 +17,7 @@ CHROMIUM = "/usr/bin/chromium"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 SCHEMES = ("light", "dark")
 WAIT_MS = 240_000  # for the servers of the demonstration, and for its first advertisement
-JOINED = 15  # homes: most of those that an airing reaches
+JOINED = 55  # devices told to sleep: both of its airings, and people between them
 SETTLED_MS = 1500
 
 

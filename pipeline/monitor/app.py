@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-from prometheus_client import CollectorRegistry, make_asgi_app
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
@@ -44,22 +45,24 @@ def monitor_app(
         clock: s of Unix time.
 
     """
-    views = _Views(model, false_ignore_budget, clock)
+    views = _Views(model, registry, false_ignore_budget, clock)
     return Starlette(
         routes=[
             Route("/", views.page),
             Route("/news", views.news),
             Route("/why/{key}", views.why),
+            Route("/metrics", views.metrics),
             Mount("/static", StaticFiles(directory=STATIC)),
-            Mount("/metrics", make_asgi_app(registry)),
         ],
         middleware=[Middleware(Access, token=token)],
     )
 
 
 class _Views:
-    def __init__(self, model: Model, false_ignore_budget: float, clock: Callable[[], float]) -> None:
-        self._model, self._budget, self._clock = model, false_ignore_budget, clock
+    def __init__(
+        self, model: Model, registry: CollectorRegistry, false_ignore_budget: float, clock: Callable[[], float]
+    ) -> None:
+        self._model, self._registry, self._budget, self._clock = model, registry, false_ignore_budget, clock
         self._readers = 0
         self._cases: dict[tuple[str, int], dict[str, Any]] = {}
         self._one_at_a_time = asyncio.Lock()
@@ -67,7 +70,13 @@ class _Views:
     async def page(self, _: Request) -> Response:
         return FileResponse(STATIC / "index.html")
 
-    async def news(self, _: Request) -> Response:
+    async def metrics(self, request: Request) -> Response:
+        encode, media_type = choose_encoder(request.headers.get("accept", ""))
+        return Response(await run_in_threadpool(encode, self._registry), headers={"Content-Type": media_type})
+
+    async def news(self, request: Request) -> Response:
+        if request.method == "HEAD":
+            return Response(media_type="text/event-stream")
         if self._readers >= MAX_READERS:
             return PlainTextResponse(f"{MAX_READERS} pages are open already\n", status_code=503)
         return StreamingResponse(self._stream(), media_type="text/event-stream")

@@ -8,7 +8,6 @@ import uvicorn
 from prometheus_client import REGISTRY
 
 from pipeline.errors import FailedError
-from pipeline.monitor.access import is_loopback
 from pipeline.monitor.app import monitor_app
 from pipeline.monitor.follower import Follower
 from pipeline.monitor.model import Model
@@ -96,11 +95,14 @@ class Monitor:
 
 def _listen(host: str, port: int) -> socket.socket:
     try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listening = socket.socket(family, socket.SOCK_STREAM)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((host, port))
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind(address)
+        except OSError:
+            listening.close()
+            raise
     except OSError as error:
         raise ConfigError(f"the page cannot be served at {host}:{port}: {error}") from error
-    assert not is_loopback(host) or is_loopback(listening.getsockname()[0])
     return listening

@@ -31,8 +31,8 @@ def explain(case: Case, calibration: Calibration, false_ignore_budget: float) ->
         false_ignore_budget: the job's; a third of it is for averages, as in `matcher.route`.
 
     Returns:
-        As JSON has it: the average and each home's words, shifted into step with the average (base64, little-endian);
-        per home the bit error rate against the average of the others and how its score grew with its audio.
+        As JSON has it: the average; per home its words, shifted into step with it (base64, little-endian), the average
+        of the others, and how score and bit error rate against that grew with its audio; the same of a stranger.
 
     """
     long_enough = [member for member in case.members if len(member[1]) >= MIN_WORDS][:MAX_SHOWN]
@@ -60,6 +60,7 @@ def explain(case: Case, calibration: Calibration, false_ignore_budget: float) ->
             {
                 "home": home,
                 **_row(words, voters[n][1]),
+                "against": _base64(against),
                 "growth": growth(words, against, calibration),
                 "decided": _decided(decision),
             }
@@ -69,6 +70,7 @@ def explain(case: Case, calibration: Calibration, false_ignore_budget: float) ->
         answer["stranger"] = {
             "home": home,
             **_row(words, _alignment(average, words)),
+            "against": _base64(average),
             "growth": growth(words, average, calibration),
         }
     return answer
@@ -131,9 +133,11 @@ def _rows(fingerprints: list[Words]) -> tuple[Words, npt.NDArray[np.int32]]:
 
 def _row(words: Words, alignment: int) -> dict[str, Any]:
     """Give words in step with the average, and where on it they begin."""
-    kept = words[max(0, alignment) :]
-    little_endian = kept.astype(kept.dtype.newbyteorder("<"))
-    return {"from": max(0, -alignment), "words": base64.b64encode(little_endian.tobytes()).decode()}
+    return {"from": max(0, -alignment), "words": _base64(words[max(0, alignment) :])}
+
+
+def _base64(words: Words) -> str:
+    return base64.b64encode(words.astype(words.dtype.newbyteorder("<")).tobytes()).decode()
 
 
 def _decided(decision: pb.Decision) -> dict[str, Any]:

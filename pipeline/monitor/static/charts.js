@@ -14,7 +14,7 @@ function chart(element, series, options) {
     ...size(),
     legend: { show: false },
     cursor: { drag: { x: false, y: false }, y: false, points: { size: 7 } },
-    padding: [8, 6, 0, 0],
+    padding: [8, 14, 0, 0],
     series: [{}, ...series],
     ...options,
   }, [[], ...series.map(() => [])], element);
@@ -28,7 +28,7 @@ export class SecondsChart {
   constructor(element, series) {
     this.seconds = new Map();
     this.plot = chart(element, series, {
-      axes: [axis({ space: 70, values: (_, at) => at.map((s) => clock(s * 1000).slice(0, 5)) }), axis({ size: 44, space: 32 })],
+      axes: [axis({ space: 44, size: 26, values: (_, at) => at.map((s) => clock(s * 1000).slice(0, 5)) }), axis({ size: 40, space: 32 })],
       scales: { x: { time: true }, y: { range: (_, __, most) => [0, Math.max(4, most ?? 0) * 1.1] } },
     });
   }
@@ -71,11 +71,31 @@ export function growthChart(element, why) {
     line("awake", 1.5, [7, 5]),
   ];
   const plot = chart(element, series, {
-    axes: [axis({ space: 60, values: (_, at) => at.map((s) => `${s.toFixed(1)} s`) }), axis({ size: 40, space: 34 })],
+    hooks: { draw: [(u) => drawDecided(u, why.homes)] },
+    axes: [axis({ space: 60, size: 26, values: (_, at) => at.map((s) => `${s.toFixed(1)} s`) }), axis({ size: 34, space: 34 })],
     scales: { x: { time: false }, y: { range: (_, least, most) => [Math.min(-3, least), Math.max(8, most) + 1] } },
   });
   plot.setData([xs.map((ms) => ms / 1000), ...curves.map(column), xs.map(() => why.threshold)]);
   return plot;
+}
+
+// A ring where each home was told to sleep, as on the timeline.
+function drawDecided(plot, homes) {
+  const { ctx: context } = plot;
+  context.save();
+  context.setLineDash([]);
+  context.lineWidth = 2 * devicePixelRatio;
+  context.strokeStyle = color("quiet");
+  context.fillStyle = color("panel");
+  for (const { growth, decided } of homes) {
+    const at = growth.filter(([ms]) => ms <= decided.used_ms).at(-1);
+    if (!at) continue;
+    context.beginPath();
+    context.arc(plot.valToPos(at[0] / 1000, "x", true), plot.valToPos(at[1], "y", true), 4 * devicePixelRatio, 0, 2 * Math.PI);
+    context.fill();
+    context.stroke();
+  }
+  context.restore();
 }
 
 export function clock(ms) {

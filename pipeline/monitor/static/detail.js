@@ -27,6 +27,7 @@ export class Detail {
   // More homes have joined: what is shown follows, once a second at most.
   changed(event) {
     this.event = event;
+    this.title.textContent = this.heading();
     this.timer ??= setTimeout(() => { this.timer = null; this.load(); }, AGAIN_MS);
   }
 
@@ -47,7 +48,7 @@ export class Detail {
     this.why = why;
     this.plot?.destroy();
     this.plot = null;
-    this.title.textContent = `Why: ${event.homes} homes, one recording`;
+    this.title.textContent = this.heading();
     this.body.replaceChildren(text("p", "sub", this.facts()));
     if (why.error || !why.homes.length) {
       this.body.append(text("p", "empty", why.error ?? "The sound of these homes was not read here, so there is nothing to compare."));
@@ -60,15 +61,17 @@ export class Detail {
       this.strips(),
       text("p", "hint", `Time runs to the right (${Math.round(why.word_ms)} ms a column), pitch upwards. A bit says whether a band of pitch is getting louder than the one above it.`),
       text("h3", "", "How sure, as more was heard"),
-      legend([["bar quiet", "these homes"], ["bar awake", "enough to decide"], ...(why.stranger ? [["bar all", "a home that was not in it"]] : [])]),
+      legend([["bar quiet", "these homes"], ["dot quiet", "told to sleep"], ["bar awake dashed", "enough, by itself"], ...(why.stranger ? [["bar all dotted", "a home that was not in it"]] : [])]),
     );
     const chart = text("div", "chart growth", "");
     chart.setAttribute("role", "img");
     chart.setAttribute("aria-label", this.summary());
-    this.body.append(chart, text("p", "hint", "Standard deviations away from coincidence, over the seconds of sound that a home has sent."));
+    this.body.append(chart, text("p", "hint", "Standard deviations away from coincidence, over the seconds of sound that a home has sent. The first three are decided because they agree with each other, which may be before any of them has enough by itself."));
     this.plot = growthChart(chart, why);
     this.paintStrips();
   }
+
+  heading() { return `Why: ${this.event.homes} homes, one recording`; }
 
   facts() {
     const { event } = this;
@@ -94,19 +97,18 @@ export class Detail {
     const { why } = this;
     const grid = text("div", "strips", "");
     this.painted = [];
-    const add = (who, row, rate, against, strong) => {
+    const add = (who, row, rate, strong) => {
       const canvas = document.createElement("canvas");
       canvas.setAttribute("role", "img");
       canvas.setAttribute("aria-label", `Fingerprint: ${who}${rate ? `, ${rate} differ` : ""}`);
       grid.append(text("span", strong ? "who strong" : "who", who), canvas, text("span", "rate", rate));
-      this.painted.push([canvas, bits(row, why.bits), against]);
+      this.painted.push([canvas, bits(row, why.bits), row.against && bits({ words: row.against, from: 0 }, why.bits)]);
     };
-    const average = bits(why.average, why.bits);
-    add("average", why.average, "", null, true);
-    for (const home of why.homes) add(home.home, home, percent(lastRate(home)), average);
+    add("average", why.average, "", true);
+    for (const home of why.homes) add(home.home, home, percent(lastRate(home)));
     if (why.stranger) {
       grid.append(text("div", "gap", ""));
-      add("not in it", why.stranger, percent(lastRate(why.stranger)), average);
+      add("not in it", why.stranger, percent(lastRate(why.stranger)));
     }
     const more = this.event.homes - why.homes.length;
     if (more > 0) grid.append(text("span", "who", `and ${more} more`));
@@ -116,7 +118,7 @@ export class Detail {
   paintStrips() {
     const columns = this.painted?.[0]?.[1].columns ?? 0;
     const colors = { bit: rgb("bit"), differs: rgb("differs") };
-    for (const [canvas, own, average] of this.painted ?? []) {
+    for (const [canvas, own, against] of this.painted ?? []) {
       canvas.width = columns;
       canvas.height = own.rows;
       const context = canvas.getContext("2d");
@@ -124,7 +126,7 @@ export class Detail {
       for (let x = own.from; x < Math.min(columns, own.from + own.columns); x += 1) {
         for (let row = 0; row < own.rows; row += 1) {
           const bit = own.at(x - own.from, row);
-          const differs = average && bit !== average.at(x, row);
+          const differs = against && x < against.columns && bit !== against.at(x, row);
           if (!bit && !differs) continue;
           image.data.set(differs ? colors.differs : colors.bit, 4 * ((own.rows - 1 - row) * columns + x));
         }

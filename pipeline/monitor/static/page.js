@@ -5,6 +5,7 @@ import { Timeline } from "./timeline.js";
 
 const MAX_SHOWN = 40;      // events in the list
 const CHARTS_EVERY_MS = 1000;
+const TOGETHER_MS = 10_000;
 
 const at = (id) => document.getElementById(id);
 const events = new Map();  // key -> event, the newest last
@@ -78,10 +79,19 @@ function takeEvents(found, reset) {
     rows.delete(oldest);
   }
   at("no-events").hidden = events.size > 0;
-  if (events.size && (!byHand || !events.has(chosen))) {
-    const newest = [...events.values()].reduce((a, b) => (b.first >= a.first ? b : a)).key;
-    if (newest !== chosen || !events.has(chosen) || reset) choose(newest, false);
+  const shown = events.get(chosen);
+  if (!shown || (!byHand && !reset)) {
+    const better = [...events.values()].reduce((best, one) => (more(one, best) ? one : best), shown);
+    if (better && better !== shown) choose(better.key, false);
+  } else if (reset) {
+    choose(chosen, false);
   }
+}
+
+// Which event to show to somebody who has chosen none: the newest, and of those that came together the largest.
+function more(one, than) {
+  if (!than || one.first > than.first + TOGETHER_MS) return true;
+  return one.homes > than.homes && one.first > than.first - TOGETHER_MS;
 }
 
 function showStatus(status) {

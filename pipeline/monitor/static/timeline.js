@@ -57,7 +57,7 @@ export class Timeline {
   take(news) {
     if (news.reset) { this.requests.clear(); this.events.clear(); }
     // While time goes on at the server, it goes on here between the news too.
-    this.runs = !["ended"].includes(news.status.phase);
+    this.runs = news.status.phase !== "ended";
     this.now = news.now;
     this.received = performance.now();
     for (const [label, home, at, until, quiet, event] of news.requests) {
@@ -153,7 +153,8 @@ export class Timeline {
     c.font = "12px ui-sans-serif, system-ui, sans-serif";
     c.textBaseline = "alphabetic";
     c.strokeStyle = colors.grid; c.lineWidth = 1;
-    for (let back = 0; back <= this.spanMs; back += this.spanMs / 6) {
+    const step = this.spanMs / (width < 600 ? 3 : 6);
+    for (let back = 0; back <= this.spanMs; back += step) {
       const x = Math.round(this.x(now - back, now)) + 0.5;
       c.beginPath(); c.moveTo(x, 22); c.lineTo(x, height - 24); c.stroke();
       c.fillStyle = colors.soft;
