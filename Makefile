@@ -8,7 +8,7 @@ SOURCES := $(shell find matcher pipeline -type f -not -path '*/__pycache__/*' 2>
 RECORDING ?=
 ARGS ?=
 
-.PHONY: help setup demo evaluate test test-slow test-flink lint format bench proto picture clean
+.PHONY: help setup demo evaluate test test-slow test-flink test-browser lint format bench chromium proto picture screenshots clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,13 +38,21 @@ evaluate: $(INSTALLED)  ## the job over a labelled recording: make evaluate RECO
 	@$(BIN)/hushword evaluate "$(RECORDING)" --run $(ARGS)
 
 test: $(INSTALLED)  ## all tests but the long ones
-	$(BIN)/pytest -m "not slow and not flink" $(ARGS)
+	$(BIN)/pytest -m "not slow and not flink and not browser" $(ARGS)
 
 test-slow: $(INSTALLED)  ## the long ones: whole recordings, ten thousand bad records
 	$(BIN)/pytest -m "slow" $(ARGS)
 
 test-flink: $(INSTALLED)  ## the job on a real Flink
 	$(BIN)/pytest -m "flink and not slow" $(ARGS)
+
+chromium:
+	@command -v chromium >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
+		&& apt-get update -qq && apt-get install -y -qq chromium >/dev/null; } \
+		|| { echo "Chromium is missing: install the package chromium, which takes root" >&2; exit 2; }
+
+test-browser: $(INSTALLED) chromium  ## the live page in a real Chromium, which apt-get installs for root
+	$(BIN)/pytest -m "browser" $(ARGS)
 
 lint: $(VENV)/.ready  ## ruff and mypy
 	$(BIN)/ruff check .
@@ -60,6 +68,9 @@ bench: $(INSTALLED)  ## speed, latency and memory, each beside a baseline
 
 picture: $(INSTALLED)  ## docs/demo.svg: the demonstration runs for real, and its terminal is drawn
 	@$(BIN)/python docs/record_demo.py docs/demo.svg
+
+screenshots: $(INSTALLED) chromium  ## docs/monitor-*.png: the live page while the demonstration runs for real
+	@$(BIN)/python docs/screenshot_page.py docs
 
 proto: pipeline/messages/hushword.proto pipeline/messages/internal.proto  ## the code of the messages, made anew
 	@test -x .venv-proto/bin/python || { $(PYTHON) -m venv .venv-proto && .venv-proto/bin/python -m pip install --quiet grpcio-tools==1.71.2; }

@@ -227,6 +227,7 @@ def test_the_whole_of_it_as_lines(tmp_path: Path) -> None:
     assert not re.search(r"[^\n -~“”✓─…]", out), "a control character"
     for says in ("12 simulated homes", "done in", " s  television", " s  hushword", "people"):
         assert says in out
+    assert re.match(r"Watch it at http://127\.0\.0\.1:\d+/\n\n", out)
     assert "none of" in out
     assert "Where to look next" in out
     assert err == ""

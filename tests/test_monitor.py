@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ from pipeline.cli import main
 from pipeline.messages import hushword_pb2 as pb
 from pipeline.monitor import access, model
 from pipeline.monitor.access import TOKEN_VARIABLE, read_token
-from pipeline.monitor.app import MAX_READERS, monitor_app
+from pipeline.monitor.app import MAX_READERS, STATIC, monitor_app
 from pipeline.monitor.follower import Share
 from pipeline.monitor.model import Labels, Model
 from pipeline.monitor.server import Monitor
@@ -288,6 +289,31 @@ def test_the_page_takes_nothing_from_elsewhere_and_has_nothing_inline() -> None:
                         assert web.get(address).status_code == 200
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_can_be_read(scheme: str) -> None:
+    """WCAG AA: a contrast of 4.5 between text and what it stands on, 3 for what is only drawn."""
+    _, light, dark = (STATIC / "style.css").read_text(encoding="utf-8").split(":root {")
+    block = {"light": light, "dark": dark}[scheme].split("}")[0]
+    colors = dict(re.findall(r"--([a-z-]+): #([0-9a-f]{6});", block))
+    for ground in ("ground", "panel"):
+        for text in ("ink", "soft", "quiet", "bad"):
+            assert _contrast(colors[text], colors[ground]) >= 4.5, (text, ground)
+    for drawn in ("quiet", "through", "awake", "bit", "differs", "focus"):
+        assert _contrast(colors[drawn], colors["panel"]) >= 3, drawn
+
+
+def _contrast(one: str, other: str) -> float:
+    """Give the ratio of two colours' relative luminances, as WCAG 2 defines it."""
+
+    def luminance(color: str) -> float:
+        parts = [int(color[at : at + 2], 16) / 255 for at in (0, 2, 4)]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
+
+    darker, lighter = sorted((luminance(one), luminance(other)))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
 @pytest.mark.parametrize("path", ["/", "/news", "/why/d-1.1", "/metrics", "/static/page.js"])
 def test_it_is_read_only(method: str, path: str) -> None:
@@ -308,7 +334,7 @@ def test_files_beside_the_page_are_not_served() -> None:
 def test_an_event_can_be_asked_about() -> None:
     with client(aired(4)) as web:
         assert len(web.get("/why/d-1.1").json()["homes"]) == 4
-        assert web.get("/why/d-9.1").status_code == 404
+        assert "not kept" in web.get("/why/d-9.1").json()["error"]
 
 
 def test_another_name_for_this_machine_is_refused() -> None:

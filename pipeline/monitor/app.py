@@ -84,7 +84,8 @@ class _Views:
     async def why(self, request: Request) -> Response:
         case = self._model.case(request.path_params["key"])
         if case is None:
-            return JSONResponse({"error": "this event is not kept any more"}, status_code=404)
+            # Not a 404: a page may well ask for what has just been dropped, and browsers complain of those aloud.
+            return JSONResponse({"error": "This event is not kept any more."})
         at = request.path_params["key"], case.version
         async with self._one_at_a_time:
             if at not in self._cases:

@@ -73,7 +73,6 @@ class Event:
     decision: pb.Decision  # the first
     requests: int = 0
     homes: set[str] = field(default_factory=set)
-    told_homes: int = 0  # as the decisions count them
     members: list[Request] = field(default_factory=list)
     rates: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_MEMBERS * 4))
     used_ms: deque[int] = field(default_factory=lambda: deque(maxlen=MAX_MEMBERS * 4))
@@ -88,7 +87,7 @@ class Event:
             "first": self.first_ms,
             "last": self.last_ms,
             "requests": self.requests,
-            "homes": max(len(self.homes), self.told_homes),
+            "homes": len(self.homes),
             "rate": round(median(self.rates), 4),
             "used_ms": round(median(self.used_ms)),
             "reason": pb.Decision.Reason.Name(self.decision.reason),
@@ -249,14 +248,16 @@ class Model:
             event = self._events.get(key)
             if event is None:
                 return None
-            members, homes = [], set()
+            homes: set[str] = set()
+            members = []
             for one in event.members:
                 if one.words and one.decision is not None and one.home not in homes:
                     homes.add(one.home)
                     members.append((one.home, one.fingerprint(), one.decision))
             average = self._averages.get(event.media_id)
+            version = max([event.version, *(one.version for one in event.members)])
             return Case(
-                event.version, event.media_id, members, None if average is None else average.words,
+                version, event.media_id, members, None if average is None else average.words,
                 self._stranger(event),
             )  # fmt: skip
 
@@ -283,7 +284,6 @@ class Model:
             self._counts["events"] += 1
         event.requests += 1
         event.first_ms, event.last_ms = min(event.first_ms, appended_ms), max(event.last_ms, appended_ms)
-        event.told_homes = max(event.told_homes, decision.households)
         if len(event.homes) < MAX_HOMES:
             event.homes.add(self._labels.of(decision.household_id, 4))
         event.rates.append(decision.bit_error_rate)

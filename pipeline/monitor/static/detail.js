@@ -36,9 +36,9 @@ export class Detail {
     let why;
     try {
       const answer = await fetch(`/why/${encodeURIComponent(key)}`);
-      why = answer.ok ? await answer.json() : { error: (await answer.json()).error };
+      why = answer.ok ? await answer.json() : { error: await answer.text() };
     } catch {
-      why = { error: "the server of this page does not answer" };
+      why = { error: "The server of this page does not answer." };
     }
     if (key === this.key) this.show(why);
   }

@@ -18,7 +18,6 @@ let chosen = "";
 let byHand = false;        // the reader has chosen; until then the newest event is shown
 let charted = 0;
 let pending = [];
-let latest = null;
 
 function write(id, content, className) {
   const element = at(id);
@@ -42,6 +41,7 @@ function makeRow(key) {
   const item = document.createElement("li");
   const button = text("button", "event", "");
   button.type = "button";
+  button.dataset.key = key;
   const line = text("span", "event-line", "");
   line.append(text("span", "", ""), text("time", "", ""));
   button.append(line, text("span", "event-more", ""));
@@ -70,7 +70,6 @@ function takeEvents(found, reset) {
       list.prepend(rows.get(event.key));
     }
     fillRow(rows.get(event.key), event);
-    if (event.key === chosen && !reset) detail.changed(event);
   }
   while (events.size > MAX_SHOWN) {
     const oldest = [...events.keys()].find((key) => key !== chosen);
@@ -131,9 +130,9 @@ function showCounts() {
 }
 
 function take(news) {
-  latest = news;
   timeline.take(news);
   takeEvents(news.events, news.reset);
+  if (chosen && news.requests.some((request) => request[5] === chosen)) detail.changed(events.get(chosen));
   showStatus(news.status);
   showFigures(news.figures, news.status);
   showCounts();
