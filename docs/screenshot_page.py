@@ -34,9 +34,7 @@ def main(folder: Path) -> None:
             browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
             pages = {}
             for scheme in SCHEMES:
-                context = browser.new_context(
-                    color_scheme=scheme, viewport={"width": 1240, "height": 800}, device_scale_factor=1.5
-                )
+                context = browser.new_context(color_scheme=scheme, viewport={"width": 1240, "height": 800})
                 pages[scheme] = context.new_page()
                 pages[scheme].goto(found[0])
             for scheme, page in pages.items():

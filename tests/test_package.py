@@ -26,6 +26,9 @@ def test_the_wheel_is_small_and_complete(tmp_path: Path) -> None:
         "pipeline/messages/hushword.proto",
         "pipeline/local/jars.csv",
         "pipeline/simulate/clips/index.csv",
+        "pipeline/monitor/static/index.html",
+        "pipeline/monitor/static/vendor/uPlot.iife.min.js",
+        "pipeline/monitor/static/vendor/uPlot.LICENSE",
     ):
         assert needed in names
     assert any(name.endswith("licenses/NOTICE") for name in names)

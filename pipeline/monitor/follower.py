@@ -78,12 +78,16 @@ class Follower(threading.Thread):
 
     def run(self) -> None:
         """Read until told to stop; a broker that is gone is waited for."""
+        away = False
         while not self._stopped.is_set():
             try:
                 with closing(self._consumer()) as consumer:
+                    away = False
                     self._read(consumer)
             except (KafkaError, OSError) as error:
-                log.warning("the topics cannot be read at the moment: %s", error)
+                if not away:
+                    log.warning("the topics cannot be read at the moment: %s", error)
+                away = True
                 self._stopped.wait(RETRY_S)
 
     def _consumer(self) -> Any:

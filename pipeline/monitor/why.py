@@ -17,7 +17,7 @@ from matcher.fingerprint import MAX_WORDS
 from matcher.kernels import one_against_many
 from matcher.route import LOOK_MS
 from pipeline.messages import hushword_pb2 as pb
-from pipeline.monitor.model import Case, Words
+from pipeline.monitor.parts import Case, Words
 
 MAX_SHOWN = 8
 

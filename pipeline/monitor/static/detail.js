@@ -57,7 +57,7 @@ export class Detail {
     this.body.append(
       text("p", "plain", this.sentence()),
       text("h3", "", "What they heard, bit by bit"),
-      legend([["square bit", "agrees with the others’ average"], ["square differs", "differs"]]),
+      legend([["square agrees", "agrees with the others’ average"], ["square differs", "differs"]]),
       this.strips(),
       text("p", "hint", `Time runs to the right (${Math.round(why.word_ms)} ms a column), pitch upwards. A bit says whether a band of pitch is getting louder than the one above it.`),
       text("h3", "", "How sure, as more was heard"),
@@ -106,18 +106,18 @@ export class Detail {
     };
     add("average", why.average, "", true);
     for (const home of why.homes) add(home.home, home, percent(lastRate(home)));
+    const more = this.event.homes - why.homes.length;
+    if (more > 0) grid.append(text("span", "who more", `and ${more} more`));
     if (why.stranger) {
       grid.append(text("div", "gap", ""));
       add("not in it", why.stranger, percent(lastRate(why.stranger)));
     }
-    const more = this.event.homes - why.homes.length;
-    if (more > 0) grid.append(text("span", "who", `and ${more} more`));
     return grid;
   }
 
   paintStrips() {
     const columns = this.painted?.[0]?.[1].columns ?? 0;
-    const colors = { bit: rgb("bit"), differs: rgb("differs") };
+    const colors = { bit: rgb("bit"), agrees: rgb("agrees"), differs: rgb("differs") };
     for (const [canvas, own, against] of this.painted ?? []) {
       canvas.width = columns;
       canvas.height = own.rows;
@@ -128,7 +128,7 @@ export class Detail {
           const bit = own.at(x - own.from, row);
           const differs = against && x < against.columns && bit !== against.at(x, row);
           if (!bit && !differs) continue;
-          image.data.set(differs ? colors.differs : colors.bit, 4 * ((own.rows - 1 - row) * columns + x));
+          image.data.set(differs ? colors.differs : against ? colors.agrees : colors.bit, 4 * ((own.rows - 1 - row) * columns + x));
         }
       }
       context.putImageData(image, 0, 0);

@@ -117,7 +117,7 @@ function showFigures(f, status) {
   const bounds = [];
   if (status.share < 1) bounds.push(`More is sent than this page reads: one request in ${Math.round(1 / status.share)} is shown, and numbers of requests are estimates.`);
   if (f.dropped) bounds.push(`The oldest ${number(f.dropped)} requests were dropped to make room.`);
-  if (f.late) bounds.push(`${number(f.late)} decisions came late.`);
+  if (f.late) bounds.push(`Decisions that came late: ${number(f.late)}.`);
   write("bounds", bounds.join(" "));
 }
 
