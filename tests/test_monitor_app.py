@@ -1,8 +1,12 @@
 """The live page's server: what it sends, and to whom."""
 
+import importlib.util
 import io
 import json
+import os
 import re
+import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -21,10 +25,13 @@ from pipeline.cli import main
 from pipeline.demo.command import _page
 from pipeline.monitor import access
 from pipeline.monitor.access import TOKEN_VARIABLE, read_token
+from pipeline.monitor.address import AddressError, listen
 from pipeline.monitor.app import MAX_READERS, STATIC, monitor_app
 from pipeline.monitor.model import Model
 from pipeline.monitor.server import Monitor
 from pipeline.options import ConfigError, Settings
+from pipeline.topics import create_topics
+from pipeline.trial import trial_settings
 
 EVERYWHERE = "0.0.0.0"  # noqa: S104
 TOKEN = "correct horse battery staple"  # noqa: S105
@@ -139,7 +146,7 @@ def test_the_token_opens_once_and_leaves_a_cookie() -> None:
         assert (opened.status_code, opened.headers["Location"]) == (303, "/")
         cookie = opened.headers["Set-Cookie"]
         assert "HttpOnly" in cookie
-        assert "SameSite=strict" in cookie
+        assert "SameSite=lax" in cookie
         assert TOKEN not in cookie
         assert web.get("/").status_code == 200
         assert web.get("/metrics").status_code == 200
@@ -181,7 +188,7 @@ def test_where_the_token_comes_from(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_news_come_as_they_happen_and_pages_are_counted() -> None:
-    monitor = Monitor(Settings(), "127.0.0.1", 0)
+    monitor = Monitor(Settings(), listen("127.0.0.1", 0))
     monitor.start()
     try:
         with httpx.Client(base_url=monitor.address, timeout=20) as web, web.stream("GET", "/news") as stream:
@@ -204,7 +211,7 @@ def test_without_the_extra_it_is_a_sentence(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The command ends with it; the demonstration goes on without its page."""
-    monkeypatch.setitem(sys.modules, "pipeline.monitor.server", None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(SystemExit) as ended:
         main(["monitor"])
     assert ended.value.code == 2
@@ -217,11 +224,33 @@ def test_without_the_extra_it_is_a_sentence(
 
 
 def test_an_address_that_is_taken_is_a_sentence() -> None:
-    monitor = Monitor(Settings(), "127.0.0.1", 0)
+    monitor = Monitor(Settings(), listen("127.0.0.1", 0))
     port = int(monitor.address.rstrip("/").rpartition(":")[2])
     monitor.start()
     try:
-        with pytest.raises(ConfigError, match=f"127.0.0.1:{port}"):
-            Monitor(Settings(), "127.0.0.1", port)
+        with pytest.raises(AddressError, match=f"127.0.0.1:{port}"):
+            listen("127.0.0.1", port)
     finally:
         monitor.stop()
+
+
+def test_the_command_serves_until_ctrl_c(kafka: str) -> None:
+    settings = trial_settings(Settings(), kafka)
+    create_topics(kafka, settings, 1)
+    monitor = subprocess.Popen(
+        [sys.executable, "-m", "pipeline.cli", "monitor", "--port", "0"],
+        env={**os.environ, **settings.as_environment()},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert monitor.stdout is not None
+        address = re.search(r"http://127\.0\.0\.1:\d+/", monitor.stdout.readline())
+        assert address is not None, monitor.communicate()[1]
+        assert "hushword" in httpx.get(address[0], timeout=20).text
+        monitor.send_signal(signal.SIGINT)
+        assert "Traceback" not in monitor.communicate(timeout=30)[1]
+        assert monitor.returncode == 130
+    finally:
+        monitor.kill()

@@ -16,6 +16,7 @@ from sounds import write_recording
 
 from pipeline.local.kafka import LocalKafka
 from pipeline.messages import hushword_pb2 as pb
+from pipeline.monitor.address import listen
 from pipeline.monitor.server import Monitor
 from pipeline.monitor.why import MAX_SHOWN
 from pipeline.options import Settings
@@ -81,7 +82,7 @@ def opened(browser: Browser, address: str, **context: Any) -> Iterator[Page]:
 
 @contextmanager
 def monitored(settings: Settings) -> Iterator[Monitor]:
-    monitor = Monitor(settings, "127.0.0.1", 0)
+    monitor = Monitor(settings, listen("127.0.0.1", 0))
     monitor.start()
     try:
         monitor.follow(settings)

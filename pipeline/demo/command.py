@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -66,27 +66,32 @@ def _page(console: "Console", *, wanted: bool) -> Iterator["Monitor | None"]:
         yield None
         return
     from pipeline.demo.console import say
-    from pipeline.monitor.command import HOST, INSTALL_HINT, PORT
+    from pipeline.monitor.address import AddressError, address_of, listen, require_extra
+    from pipeline.monitor.command import HOST, PORT
 
     try:
-        from pipeline.monitor.server import Monitor
-    except ModuleNotFoundError:
-        say(console, f"Without its page in the browser, which takes an extra: {INSTALL_HINT}")
+        require_extra()
+    except AddressError as error:
+        say(console, f"{error}; without it then.")
+        console.print()
         yield None
         return
-    from pipeline.options import ConfigError, load_settings
+    try:
+        listening = listen(HOST, PORT)
+    except AddressError:
+        listening = listen(HOST, 0)  # somebody else is there: any port will do
+    say(console, f"Watch it at {address_of(listening)}")
+    console.print()
+    with closing(listening):
+        from pipeline.monitor.server import Monitor
+        from pipeline.options import load_settings
 
-    try:
-        page = Monitor(load_settings(), HOST, PORT)
-    except ConfigError:
-        page = Monitor(load_settings(), HOST, 0)  # somebody else is there: any port will do
-    page.start()
-    try:
-        say(console, f"Watch it at {page.address}")
-        console.print()
-        yield page
-    finally:
-        page.stop()
+        page = Monitor(load_settings(), listening)
+        page.start()
+        try:
+            yield page
+        finally:
+            page.stop()
 
 
 def about(homes: int, seconds: int) -> list[str]:

@@ -117,7 +117,8 @@ class Access:
             )
         answer = RedirectResponse("/", status_code=303)  # so that the token leaves the address
         secure = URL(scope=scope).scheme == "https"
-        answer.set_cookie(COOKIE, self._cookie, httponly=True, samesite="strict", secure=secure)
+        # Not strict: then it would not come along when a link from elsewhere led here. All that it opens is to look.
+        answer.set_cookie(COOKIE, self._cookie, httponly=True, samesite="lax", secure=secure)
         return answer
 
 

@@ -79,7 +79,8 @@ class _Views:
             return Response(media_type="text/event-stream")
         if self._readers >= MAX_READERS:
             return PlainTextResponse(f"{MAX_READERS} pages are open already\n", status_code=503)
-        return StreamingResponse(self._stream(), media_type="text/event-stream")
+        headers = {"X-Accel-Buffering": "no"}  # a proxy must hand them on as they come
+        return StreamingResponse(self._stream(), media_type="text/event-stream", headers=headers)
 
     async def why(self, request: Request) -> Response:
         case = self._model.case(request.path_params["key"])

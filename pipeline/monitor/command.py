@@ -6,11 +6,10 @@ from typing import Annotated
 
 import typer
 
-from pipeline.errors import InputError
+from pipeline.monitor.address import listen, require_extra
 from pipeline.options import Settings
 
 HOST, PORT = "127.0.0.1", 8470
-INSTALL_HINT = "pip install 'hushword[monitor]'"
 
 Host = Annotated[str, typer.Option(help="Address to listen on; other than this machine's own, it takes a token.")]
 Port = Annotated[int, typer.Option(min=0, max=65_535, help="Port to listen on; 0: any that is free.")]
@@ -32,16 +31,16 @@ def monitor(settings: Settings, host: str, port: int, token_file: Path | None, s
         FailedError: what feeds the page has failed.
 
     """
-    try:
-        from pipeline.monitor.access import read_token
-        from pipeline.monitor.server import Monitor
-    except ModuleNotFoundError as error:
-        raise InputError(f"the page needs an extra ({error.name} is missing): {INSTALL_HINT}") from error
-    token = read_token(host, token_file)
+    require_extra()
+    from pipeline.monitor.access import read_token
     from pipeline.topics import check_cluster
 
+    token = read_token(host, token_file)
+    listening = listen(host, port)
     check_cluster(settings)
-    page = Monitor(settings, host, port, token)
+    from pipeline.monitor.server import Monitor
+
+    page = Monitor(settings, listening, token)
     page.start()
     try:
         page.follow(settings, None if since_s is None else time.time() - since_s)

@@ -28,7 +28,7 @@ RETRY_S = 1.0
 NEW_PARTITIONS_EVERY_S = 30.0
 # Chunks whose fingerprints are grown, a second: about a quarter of a core. More than that, and whole requests are left
 # out, by a hash of their key, until it fits.
-MAX_CHUNKS_PER_S = 1000
+MAX_CHUNKS_PER_S = 2000
 
 
 class Share:

@@ -8,11 +8,12 @@ import uvicorn
 from prometheus_client import REGISTRY
 
 from pipeline.errors import FailedError
+from pipeline.monitor.address import address_of
 from pipeline.monitor.app import monitor_app
 from pipeline.monitor.follower import Follower
 from pipeline.monitor.model import Model
 from pipeline.monitor.watch import Watch
-from pipeline.options import ConfigError, Settings
+from pipeline.options import Settings
 
 _STARTED_WITHIN_S = 10.0
 
@@ -20,15 +21,10 @@ _STARTED_WITHIN_S = 10.0
 class Monitor:
     """A page that can be looked at from `start` on, and shows topics from `follow` on."""
 
-    def __init__(self, settings: Settings, host: str, port: int, token: str | None = None) -> None:
-        """Take the address.
-
-        Raises:
-            ConfigError: it cannot be had.
-
-        """
+    def __init__(self, settings: Settings, listening: socket.socket, token: str | None = None) -> None:
+        """`listening` is closed in the end."""
         self.model = Model()
-        self._socket = _listen(host, port)
+        self._socket = listening
         app = monitor_app(self.model, REGISTRY, token, settings.false_ignore_budget)
         config = uvicorn.Config(
             app,
@@ -48,8 +44,7 @@ class Monitor:
     @property
     def address(self) -> str:
         """Where the page is."""
-        host, port = self._socket.getsockname()[:2]
-        return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+        return address_of(self._socket)
 
     def start(self) -> None:
         """Serve; the page answers when this returns."""
@@ -91,18 +86,3 @@ class Monitor:
         if self._thread.is_alive():
             self._thread.join(5.0)
         self._socket.close()
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listening = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listening.bind(address)
-        except OSError:
-            listening.close()
-            raise
-    except OSError as error:
-        raise ConfigError(f"the page cannot be served at {host}:{port}: {error}") from error
-    return listening
