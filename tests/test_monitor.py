@@ -17,7 +17,7 @@ from matcher.bits import GRADIENT
 from matcher.evidence import shipped_calibration
 from pipeline.local.process import free_port
 from pipeline.messages import hushword_pb2 as pb
-from pipeline.monitor import model
+from pipeline.monitor import model, parts
 from pipeline.monitor.follower import Follower, Share
 from pipeline.monitor.model import Labels, Model
 from pipeline.monitor.watch import Watch, behind
@@ -122,6 +122,17 @@ def test_everything_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(page._seen) == 100
     assert page.case("d-0.1") is None
     assert not page.news(0, at_ms + 70_000)["requests"]
+
+
+def test_homes_beyond_counting_are_counted_by_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model, "MAX_HOMES", 10)
+    monkeypatch.setattr(parts, "MAX_HOMES", 10)
+    page = Model()
+    for n in range(50):
+        page.decided(ignored(f"r{n}", f"h{n}", households=max(3, n)), NOW_MS + n)
+    (event,) = page._events.values()
+    assert len(event.homes) == 10
+    assert event.to_json()["homes"] == 49
 
 
 def test_time_stands_still_in_the_end() -> None:

@@ -16,14 +16,13 @@ import numpy as np
 from matcher.catalogue import Average
 from matcher.route import Growth
 from pipeline.messages import hushword_pb2 as pb
-from pipeline.monitor.parts import MAX_MEMBERS, Case, Changing, Event, Labels, Request, Second, Words
+from pipeline.monitor.parts import MAX_HOMES, MAX_MEMBERS, Case, Changing, Event, Labels, Request, Second, Words
 
 WINDOW_S = 60
 SERIES_S = 300
 MAX_REQUESTS = 4000
 MAX_EVENTS = 200
 MAX_AVERAGES = 1000
-MAX_HOMES = 10_000  # told apart per event
 MAX_SEEN = 20_000  # decisions that are recognised when they are told again
 AIRING_APART_MS = 10_000  # decisions on one recording so far apart belong to two airings of it
 
@@ -182,6 +181,7 @@ class Model:
             self._counts["events"] += 1
         event.requests += 1
         event.first_ms, event.last_ms = min(event.first_ms, appended_ms), max(event.last_ms, appended_ms)
+        event.told_homes = max(event.told_homes, decision.households)
         if len(event.homes) < MAX_HOMES:
             event.homes.add(self._labels.of(decision.household_id, 4))
         event.rates.append(decision.bit_error_rate)

@@ -16,6 +16,7 @@ from pipeline.messages import hushword_pb2 as pb
 
 MAX_MEMBERS = 24  # of an event, whose fingerprints are kept as long as it is
 MAX_LATENCIES = 100  # a second
+MAX_HOMES = 2000  # told apart per event
 
 Words = npt.NDArray[Any]  # of a fingerprint: unsigned, whatever their width
 
@@ -57,6 +58,7 @@ class Event:
     decision: pb.Decision  # the first
     requests: int = 0
     homes: set[str] = field(default_factory=set)
+    told_homes: int = 0  # as the latest decisions count them: for when there are too many to be told apart
     members: list[Request] = field(default_factory=list)
     rates: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_MEMBERS * 4))
     used_ms: deque[int] = field(default_factory=lambda: deque(maxlen=MAX_MEMBERS * 4))
@@ -71,7 +73,7 @@ class Event:
             "first": self.first_ms,
             "last": self.last_ms,
             "requests": self.requests,
-            "homes": len(self.homes),
+            "homes": len(self.homes) if len(self.homes) < MAX_HOMES else max(MAX_HOMES, self.told_homes),
             "rate": round(median(self.rates), 4),
             "used_ms": round(median(self.used_ms)),
             "reason": pb.Decision.Reason.Name(self.decision.reason),
