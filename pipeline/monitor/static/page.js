@@ -71,8 +71,10 @@ function takeEvents(found, reset) {
     }
     fillRow(rows.get(event.key), event);
   }
+  // Whatever comes, nobody's place is taken away: what is shown, and what the keyboard is on, stays.
+  const held = [chosen, document.activeElement?.dataset.key];
   while (events.size > MAX_SHOWN) {
-    const oldest = [...events.keys()].find((key) => key !== chosen);
+    const oldest = [...events.keys()].find((key) => !held.includes(key));
     events.delete(oldest);
     rows.get(oldest).remove();
     rows.delete(oldest);
