@@ -194,8 +194,9 @@ def test_ten_thousand_events_do_not_slow_the_page(browser: Browser, kafka: str) 
         while flood.is_alive() or len(frames) < 5:
             page.evaluate("document.querySelectorAll('.event')[3].focus(); window.counted.frames = null")
             page.keyboard.press("Enter")
-            page.wait_for_function("() => window.counted.frames !== null")
+            page.wait_for_function("() => window.counted.frames !== null", timeout=10_000)
             frames.append(page.evaluate("window.counted.frames"))
+            page.wait_for_function("() => document.activeElement.id === 'detail'")  # where Enter leads, in the end
         flood.join()
         says(page, "tile-quiet", f"{FLOOD + 60} in all")
         assert max(frames) <= MOST_FRAMES
