@@ -21,7 +21,7 @@ from pipeline.flags import ConfigFile, with_settings
 from pipeline.learn_commands import calibrate, train_filters
 from pipeline.listing import decisions as list_decisions
 from pipeline.media import app as media
-from pipeline.monitor import command as page
+from pipeline.monitor.command import MONITOR_SETTINGS, monitor
 from pipeline.options import ConfigError, load_settings
 from pipeline.record_command import RECORD_SETTINGS, record
 from pipeline.replay_command import read_speed, replay
@@ -197,25 +197,7 @@ def evaluate(
 
 app.command("record")(with_settings(*RECORD_SETTINGS)(record))
 app.command("replay")(with_settings("bootstrap_servers", "audio_topic")(replay))
-
-@app.command()
-@with_settings(
-    "bootstrap_servers", "audio_topic", "decisions_topic", "media_topic", "dead_letter_topic", "group_id",
-    "false_ignore_budget",
-)  # fmt: skip
-def monitor(
-    config: ConfigFile = None,
-    host: page.Host = page.HOST,
-    port: page.Port = page.PORT,
-    token_file: page.TokenFile = None,
-    since_s: page.Since = None,
-    **flags: Any,
-) -> None:
-    """Serve a page that shows what is heard and decided, as it happens, and why."""
-    signal.signal(signal.SIGTERM, _terminated)
-    page.monitor(load_settings(config, flags), host, port, token_file, since_s)
-
-
+app.command("monitor")(with_settings(*MONITOR_SETTINGS)(monitor))
 app.command("simulate")(simulate)
 app.command("calibrate")(with_settings("bits", "filters", "false_ignore_budget", "budget_concurrency")(calibrate))
 app.command("train-filters")(train_filters)

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kafka import KafkaProducer
 from records import pieces
-from sounds import fingerprint_of, say
 
 from matcher.bits import GRADIENT
 from matcher.evidence import shipped_calibration
@@ -42,7 +41,9 @@ def test_a_request_is_heard_told_to_sleep_and_counted() -> None:
 
 def test_no_id_of_a_home_or_a_request_leaves_the_model() -> None:
     page = aired(3)
-    told = json.dumps([page.news(0, NOW_MS), explain(page.case("d-1.1"), shipped_calibration(GRADIENT.name), 1e-6)])
+    told = json.dumps(
+        [page.news(0, NOW_MS), explain(page.case("d-1.1"), GRADIENT, shipped_calibration(GRADIENT.name), 1e-6)]
+    )
     assert not [name for name in ("home 0", "tv-0", "person-0", "device") if name in told]
 
 
@@ -143,22 +144,13 @@ def test_time_stands_still_in_the_end() -> None:
     assert len(news["requests"]) == 4
 
 
-def test_words_without_their_beginning_are_left_out() -> None:
-    page = Model()
-    page.decided(ignored("r", "h"), NOW_MS)
-    page.heard(grown("r", "h", words=fingerprint_of("r", say(1, 1))[50:], first=50))
-    case = page.case("d-1.1")
-    assert case is not None
-    assert not case.members
-
-
 # ---- why -------------------------------------------------------------------------------------------------------------
 
 
 def test_homes_of_one_airing_are_surer_than_the_stranger() -> None:
     case = aired(MAX_SHOWN + 4).case("d-1.1")
     assert case is not None
-    why = explain(case, shipped_calibration(GRADIENT.name), 1e-6)
+    why = explain(case, GRADIENT, shipped_calibration(GRADIENT.name), 1e-6)
     assert len(why["homes"]) == MAX_SHOWN
     *_, (heard_ms, score, rate) = why["homes"][0]["growth"]
     assert heard_ms > 2000
@@ -179,7 +171,7 @@ def test_without_their_sound_there_is_no_evidence() -> None:
         page.decided(ignored(f"r{n}", f"h{n}"), NOW_MS)
     case = page.case("d-1.1")
     assert case is not None
-    assert explain(case, shipped_calibration(GRADIENT.name), 1e-6)["homes"] == []
+    assert explain(case, GRADIENT, shipped_calibration(GRADIENT.name), 1e-6)["homes"] == []
 
 
 # ---- how much is read ------------------------------------------------------------------------------------------------

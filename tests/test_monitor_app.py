@@ -16,11 +16,12 @@ from pathlib import Path
 import httpx2 as httpx
 import numpy as np
 import pytest
-from airings import NOW_MS, aired, ignored
+from airings import NOW_MS, aired, ignored, until
 from prometheus_client import CollectorRegistry, Counter
 from rich.console import Console
 from starlette.testclient import TestClient
 
+from matcher.bits import GRADIENT
 from pipeline.cli import main
 from pipeline.demo.command import _page
 from pipeline.monitor import access
@@ -47,7 +48,9 @@ def client(
     registry = CollectorRegistry()
     Counter("seen", "For the test.", registry=registry).inc()
     with TestClient(
-        monitor_app(page or Model(), registry, token), base_url=base_url, follow_redirects=False
+        monitor_app(page or Model(), registry, Settings(bits=GRADIENT.name), token),
+        base_url=base_url,
+        follow_redirects=False,
     ) as open_client:
         yield open_client
 
@@ -249,6 +252,7 @@ def test_the_command_serves_until_ctrl_c(kafka: str) -> None:
         address = re.search(r"http://127\.0\.0\.1:\d+/", monitor.stdout.readline())
         assert address is not None, monitor.communicate()[1]
         assert "hushword" in httpx.get(address[0], timeout=20).text
+        until(lambda: "hushword_topic_end_offset{" in httpx.get(f"{address[0]}metrics", timeout=20).text)
         monitor.send_signal(signal.SIGINT)
         assert "Traceback" not in monitor.communicate(timeout=30)[1]
         assert monitor.returncode == 130

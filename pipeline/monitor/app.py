@@ -17,11 +17,11 @@ from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from matcher.bits import GRADIENT
-from matcher.evidence import shipped_calibration
+from pipeline.matching import load_bits, load_calibration
 from pipeline.monitor.access import Access
 from pipeline.monitor.model import Model
 from pipeline.monitor.why import explain
+from pipeline.options import Settings
 
 STATIC = Path(__file__).parent / "static"
 NEWS_EVERY_S = 0.25  # however much happens
@@ -31,8 +31,8 @@ MAX_READERS = 20
 def monitor_app(
     model: Model,
     registry: CollectorRegistry,
+    settings: Settings,
     token: str | None = None,
-    false_ignore_budget: float = 1e-6,
     clock: Callable[[], float] = time.time,
 ) -> Starlette:
     """Make the application.
@@ -40,12 +40,12 @@ def monitor_app(
     Args:
         model: what is shown; somebody else keeps it current.
         registry: what `/metrics` gives.
+        settings: the job's, for what it decides by.
         token: who does not bring it is refused; None: everybody on this machine may look.
-        false_ignore_budget: the job's, for the line that a score has to cross.
         clock: s of Unix time.
 
     """
-    views = _Views(model, registry, false_ignore_budget, clock)
+    views = _Views(model, registry, settings, clock)
     return Starlette(
         routes=[
             Route("/", views.page),
@@ -60,9 +60,9 @@ def monitor_app(
 
 class _Views:
     def __init__(
-        self, model: Model, registry: CollectorRegistry, false_ignore_budget: float, clock: Callable[[], float]
+        self, model: Model, registry: CollectorRegistry, settings: Settings, clock: Callable[[], float]
     ) -> None:
-        self._model, self._registry, self._budget, self._clock = model, registry, false_ignore_budget, clock
+        self._model, self._registry, self._settings, self._clock = model, registry, settings, clock
         self._readers = 0
         self._cases: dict[tuple[str, int], dict[str, Any]] = {}
         self._one_at_a_time = asyncio.Lock()
@@ -90,8 +90,9 @@ class _Views:
         at = request.path_params["key"], case.version
         async with self._one_at_a_time:
             if at not in self._cases:
-                calibration = shipped_calibration(GRADIENT.name)
-                self._cases[at] = await run_in_threadpool(explain, case, calibration, self._budget)
+                bits, calibration = load_bits(self._settings), load_calibration(self._settings)
+                budget = self._settings.false_ignore_budget
+                self._cases[at] = await run_in_threadpool(explain, case, bits, calibration, budget)
                 while len(self._cases) > MAX_READERS:
                     del self._cases[next(iter(self._cases))]
             return JSONResponse(self._cases[at])

@@ -1,36 +1,43 @@
 """`hushword monitor`: the command."""
 
+import signal
+import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from pipeline.monitor.address import listen, require_extra
-from pipeline.options import Settings
+from pipeline.options import load_settings
 
 HOST, PORT = "127.0.0.1", 8470
-
-Host = Annotated[str, typer.Option(help="Address to listen on; other than this machine's own, it takes a token.")]
-Port = Annotated[int, typer.Option(min=0, max=65_535, help="Port to listen on; 0: any that is free.")]
-TokenFile = Annotated[
-    Path | None,
-    typer.Option(help="File with the token that opens the page; or in HUSHWORD_MONITOR_TOKEN.", metavar="FILE"),
-]
-Since = Annotated[
-    float | None,
-    typer.Option("--since", min=0, help="Begin so many seconds ago.", show_default="with what comes from now on"),
-]
+MONITOR_SETTINGS = (
+    "bootstrap_servers", "audio_topic", "decisions_topic", "media_topic", "dead_letter_topic", "group_id",
+    "false_ignore_budget", "bits", "filters", "calibration",
+)  # fmt: skip
 
 
-def monitor(settings: Settings, host: str, port: int, token_file: Path | None, since_s: float | None) -> None:
-    """Serve the page until a signal comes.
-
-    Raises:
-        InputError: the extra is not installed, the token, the address or the cluster is not as it must be.
-        FailedError: what feeds the page has failed.
-
-    """
+def monitor(
+    config: Annotated[Path | None, typer.Option("--config", help="TOML file with settings.", metavar="FILE")] = None,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; other than this machine's own, it takes a token.", metavar="HOST")
+    ] = HOST,
+    port: Annotated[
+        int, typer.Option(min=0, max=65_535, help="Port to listen on; 0: any that is free.", metavar="PORT")
+    ] = PORT,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(help="File with the token that opens the page; or in HUSHWORD_MONITOR_TOKEN.", metavar="FILE"),
+    ] = None,
+    since_s: Annotated[
+        float | None,
+        typer.Option("--since", min=0, help="Begin so many seconds ago. [default: with what comes now]", metavar="S"),
+    ] = None,
+    **flags: Any,
+) -> None:
+    """Serve a page that shows what is heard and decided, as it happens, and why."""
+    settings = load_settings(config, flags)
     require_extra()
     from pipeline.monitor.access import read_token
     from pipeline.topics import check_cluster
@@ -40,6 +47,7 @@ def monitor(settings: Settings, host: str, port: int, token_file: Path | None, s
     check_cluster(settings)
     from pipeline.monitor.server import Monitor
 
+    signal.signal(signal.SIGTERM, _terminated)
     page = Monitor(settings, listening, token)
     page.start()
     try:
@@ -48,3 +56,7 @@ def monitor(settings: Settings, host: str, port: int, token_file: Path | None, s
         page.wait()
     finally:
         page.stop()
+
+
+def _terminated(_number: int, _frame: object) -> NoReturn:
+    sys.exit(128 + signal.SIGTERM)

@@ -14,6 +14,7 @@ from kafka.errors import KafkaError
 
 from pipeline.assembly import Assembler, AssemblyLimits
 from pipeline.chunks import BadRecordError
+from pipeline.matching import load_bits
 from pipeline.messages import hushword_pb2 as pb
 from pipeline.monitor.model import MAX_REQUESTS, Model
 from pipeline.options import Settings
@@ -141,7 +142,7 @@ class Follower(threading.Thread):
             consumer.seek(at, self._next[at])
         audio = {at.partition: offset for at, offset in self._next.items() if self._roles[at.topic] == "audio"}
         if self._assembler is None:
-            self._assembler = Assembler(_limits(self._settings), audio)
+            self._assembler = Assembler(_limits(self._settings), load_bits(self._settings), audio)
         for at in new:
             if self._roles[at.topic] == "audio" and at.partition not in self._assembler.positions():
                 self._assembler.add_partition(at.partition, self._next[at])

@@ -66,8 +66,6 @@ class Model:
         with self._lock:
             request = self._requests.get(growth.request_id)
             if request is None:
-                if growth.first_word > 0:
-                    return  # its beginning has been dropped
                 at_ms = appended_ms - growth.audio_ms
                 request = self._begin(growth.request_id, growth.household, at_ms)
             if not request.until_ms:
@@ -76,8 +74,7 @@ class Model:
                 second = self._second(request.at_ms)
                 second.requests += weight
             request.until_ms = max(request.until_ms, appended_ms)
-            if len(growth.words) and growth.first_word == sum(map(len, request.words)):
-                request.words.append(growth.words)
+            request.words = growth.words
             self._changed(self._requests, growth.request_id, request)
 
     def decided(self, decision: pb.Decision, appended_ms: int) -> None:
@@ -148,9 +145,9 @@ class Model:
             homes: set[str] = set()
             members = []
             for one in event.members:
-                if one.words and one.decision is not None and one.home not in homes:
+                if one.words is not None and one.decision is not None and one.home not in homes:
                     homes.add(one.home)
-                    members.append((one.home, one.fingerprint(), one.decision))
+                    members.append((one.home, one.words, one.decision))
             average = self._averages.get(event.media_id)
             version = max([event.version, *(one.version for one in event.members)])
             return Case(
@@ -234,11 +231,12 @@ class Model:
 
     def _stranger(self, event: Event) -> tuple[str, Words] | None:
         """Give the longest request that nobody ignored, of another home, near the event if there is one."""
-        others = [r for r in self._requests.values() if not r.quiet_ms and r.words and r.home not in event.homes]
-        if not others:
-            return None
-        near = max(others, key=lambda r: (sum(map(len, r.words)), -abs(r.at_ms - event.first_ms)))
-        return near.home, near.fingerprint()
+        others = [
+            (len(r.words), -abs(r.at_ms - event.first_ms), r.home, r.words)
+            for r in self._requests.values()
+            if not r.quiet_ms and r.words is not None and r.home not in event.homes
+        ]
+        return max(others, key=lambda other: other[:2])[2:] if others else None
 
 
 def _since(among: OrderedDict[Any, Any], version: int) -> Iterator[Any]:

@@ -18,7 +18,7 @@ MAX_MEMBERS = 24  # of an event, whose fingerprints are kept as long as it is
 MAX_LATENCIES = 100  # a second
 MAX_HOMES = 2000  # told apart per event
 
-Words = npt.NDArray[Any]  # of a fingerprint: unsigned, whatever their width
+Words = npt.NDArray[np.uint64]
 
 
 class Changing(Protocol):
@@ -35,15 +35,11 @@ class Request:
     home: str
     at_ms: int  # its first sample
     until_ms: int  # the newest audio of it
-    words: list[Words] = field(default_factory=list)
+    words: Words | None = None  # as of its latest look
     decision: pb.Decision | None = None
     quiet_ms: int = 0  # when its decision was appended; 0: none was
     event: str = ""
     version: int = 0
-
-    def fingerprint(self) -> Words:
-        """All words so far, (n,); raises ValueError when there are none."""
-        return np.concatenate(self.words)
 
 
 @dataclass(slots=True, eq=False)

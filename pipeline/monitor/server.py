@@ -5,9 +5,10 @@ import threading
 import time
 
 import uvicorn
-from prometheus_client import REGISTRY
+from prometheus_client import CollectorRegistry
 
 from pipeline.errors import FailedError
+from pipeline.exporter import Exporter
 from pipeline.monitor.address import address_of
 from pipeline.monitor.app import monitor_app
 from pipeline.monitor.follower import Follower
@@ -24,8 +25,9 @@ class Monitor:
     def __init__(self, settings: Settings, listening: socket.socket, token: str | None = None) -> None:
         """`listening` is closed in the end."""
         self.model = Model()
+        self._registry = CollectorRegistry()
         self._socket = listening
-        app = monitor_app(self.model, REGISTRY, token, settings.false_ignore_budget)
+        app = monitor_app(self.model, self._registry, settings, token)
         config = uvicorn.Config(
             app,
             log_level="warning",
@@ -40,6 +42,7 @@ class Monitor:
         )
         self._follower: Follower | None = None
         self._watch: Watch | None = None
+        self._exporter: Exporter | None = None
 
     @property
     def address(self) -> str:
@@ -56,15 +59,16 @@ class Monitor:
             time.sleep(0.01)
 
     def follow(self, settings: Settings, since_s: float | None = None) -> None:
-        """Show these topics: from now on, or what was appended since `since_s` (Unix time) too."""
+        """Show these topics, once: from now on, or what was appended since `since_s` (Unix time) too."""
         self._follower = follower = Follower(settings, self.model, since_s)
         self._watch = Watch(settings, self.model, lambda: follower.ends)
-        self._follower.start()
-        self._watch.start()
+        self._exporter = Exporter(settings, self._registry)
+        for thread in (self._follower, self._watch, self._exporter):
+            thread.start()
 
     def unfollow(self, note: str) -> None:
         """Leave the broker; the page stays as it is, and says why."""
-        for thread in (self._watch, self._follower):
+        for thread in (self._watch, self._follower, self._exporter):
             if thread is not None:
                 thread.stop()
         self.model.end(note, round(time.time() * 1000))
@@ -79,7 +83,7 @@ class Monitor:
 
     def stop(self) -> None:
         """Stop everything."""
-        for thread in (self._watch, self._follower):
+        for thread in (self._watch, self._follower, self._exporter):
             if thread is not None:
                 thread.stop()
         self._server.should_exit = True

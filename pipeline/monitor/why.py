@@ -10,23 +10,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from matcher.bits import audio_ms
+from matcher.bits import WORD_MS, Bits, frame_count, word_count
 from matcher.event import Event
-from matcher.evidence import ALIGNMENTS, MIN_WORDS, Calibration, Evidence, OwnNull, compare
-from matcher.fingerprint import MAX_WORDS
+from matcher.evidence import ALIGNMENTS, MIN_WORDS, Calibration, compare
+from matcher.fingerprint import FIRST_LOOK_MS, FULL_MS, LOOK_MS, MAX_WORDS
 from matcher.kernels import one_against_many
-from matcher.route import LOOK_MS
 from pipeline.messages import hushword_pb2 as pb
 from pipeline.monitor.parts import Case, Words
 
 MAX_SHOWN = 8
 
 
-def explain(case: Case, calibration: Calibration, false_ignore_budget: float) -> dict[str, Any]:
+def explain(case: Case, bits: Bits, calibration: Calibration, false_ignore_budget: float) -> dict[str, Any]:
     """Work out the evidence.
 
     Args:
         case: the event's homes, each with its words, and its average where that is known.
+        bits: of the words.
         calibration: gives the scores.
         false_ignore_budget: the job's; a third of it is for averages, as in `matcher.route`.
 
@@ -39,7 +39,7 @@ def explain(case: Case, calibration: Calibration, false_ignore_budget: float) ->
     answer: dict[str, Any] = {
         "version": case.version,
         "media": case.media_id,
-        "word_ms": audio_ms(2) - audio_ms(1),
+        "word_ms": WORD_MS,
         "threshold": round(calibration.template.threshold(false_ignore_budget / 3, 1), 2),
         "homes": [],
         "average": None,
@@ -61,7 +61,7 @@ def explain(case: Case, calibration: Calibration, false_ignore_budget: float) ->
                 "home": home,
                 **_row(words, voters[n][1]),
                 "against": _base64(against),
-                "growth": growth(words, against, calibration),
+                "growth": growth(words, against, bits, calibration),
                 "decided": _decided(decision),
             }
         )
@@ -71,38 +71,35 @@ def explain(case: Case, calibration: Calibration, false_ignore_budget: float) ->
             "home": home,
             **_row(words, _alignment(average, words)),
             "against": _base64(average),
-            "growth": growth(words, average, calibration),
+            "growth": growth(words, average, bits, calibration),
         }
     return answer
 
 
-def growth(words: Words, against: Words, calibration: Calibration) -> list[list[float]]:
+def growth(words: Words, against: Words, bits: Bits, calibration: Calibration) -> list[list[float]]:
     """Give how sure a request's match is, the more of it has been heard.
 
     Args:
         words: (n,), the request's.
         against: (m,), an average that it had no part in.
+        bits: of the words.
         calibration: gives the scores.
 
     Returns:
         At each look of the matcher: ms of audio, score in standard deviations under the null, bit error rate.
 
     """
-    own, other = OwnNull(calibration), OwnNull(calibration)
-    shifts = np.array([other.shift(against)], np.float32)
+    shifts = np.array([calibration.own_shift(against)], np.float32)
     many, lengths = _rows([against])
     curve = []
-    looked_ms = -LOOK_MS
-    for n in range(MIN_WORDS, len(words) + 1):
-        if audio_ms(n) < looked_ms + LOOK_MS:
-            continue
-        looked_ms = audio_ms(n)
-        heard = np.ascontiguousarray(words[:n])
-        found: Evidence = compare(
-            calibration, heard, own.shift(heard), many, lengths, shifts, np.zeros(1, np.int64)
-        ).at(0)
+    for look_ms in range(FIRST_LOOK_MS, FULL_MS + 1, LOOK_MS):
+        heard = np.ascontiguousarray(words[: word_count(frame_count(look_ms), bits)])
+        shift = calibration.own_shift(heard)
+        found = compare(calibration, heard, shift, many, lengths, shifts, np.zeros(1, np.int64)).at(0)
         if np.isfinite(found.score):
-            curve.append([looked_ms, round(found.score, 2), round(found.rate, 4)])
+            curve.append([look_ms, round(found.score, 2), round(found.rate, 4)])
+        if len(heard) == len(words):
+            break
     return curve
 
 
@@ -110,7 +107,7 @@ def _average(voters: list[tuple[Words, int]], calibration: Calibration) -> Words
     event = Event("", 0)
     for number, (words, alignment) in enumerate(voters):
         event.join(str(number), str(number), alignment, words, 0)
-    return event.average(calibration)[0]
+    return event.average()[0]
 
 
 def _alignment(reference: Words, words: Words) -> int:

@@ -59,7 +59,7 @@ export class Detail {
       text("h3", "", "What they heard, bit by bit"),
       legend([["square agrees", "agrees with the others’ average"], ["square differs", "differs"]]),
       this.strips(),
-      text("p", "hint", `Time runs to the right (${Math.round(why.word_ms)} ms a column), pitch upwards. A bit says whether a band of pitch is getting louder than the one above it.`),
+      text("p", "hint", `Time runs to the right, ${Math.round(why.word_ms)} ms a column. Each row asks the sound one question at every moment, such as whether it is getting louder in one band of pitch than in the next; a bit is the answer.`),
       text("h3", "", "How sure, as more was heard"),
       legend([["bar quiet", "these homes"], ["dot quiet", "told to sleep"], ["bar awake dashed", "enough, by itself"], ...(why.stranger ? [["bar all dotted", "a home that was not in it"]] : [])]),
     );
