@@ -49,13 +49,13 @@ def explain(case: Case, bits: Bits, calibration: Calibration, false_ignore_budge
         return answer
     reference = long_enough[0][1] if case.average is None else case.average
     voters = [(words, _alignment(reference, words)) for _, words, _ in long_enough]
-    average = reference if len(voters) < 3 else _average(voters, calibration)
+    average = reference if len(voters) < 3 else _average(voters)
     answer["chance"] = round(calibration.null_mean(len(average)), 4)
     answer["average"] = _row(average, 0)
     answer["bits"] = 8 * average.itemsize
     for n, (home, words, decision) in enumerate(long_enough):
         others = voters[:n] + voters[n + 1 :]
-        against = reference if len(others) < 2 else _average(others, calibration)
+        against = reference if len(others) < 2 else _average(others)
         answer["homes"].append(
             {
                 "home": home,
@@ -103,7 +103,7 @@ def growth(words: Words, against: Words, bits: Bits, calibration: Calibration) -
     return curve
 
 
-def _average(voters: list[tuple[Words, int]], calibration: Calibration) -> Words:
+def _average(voters: list[tuple[Words, int]]) -> Words:
     event = Event("", 0)
     for number, (words, alignment) in enumerate(voters):
         event.join(str(number), str(number), alignment, words, 0)
