@@ -1,8 +1,9 @@
-"""What the library decides by, as the settings have it: bits, calibration and policy."""
+"""What the library decides by, as the settings have it: bits, calibration, limits and policy."""
 
 from matcher.bits import Bits, BitsError, LearnedBits, bits_named
 from matcher.evidence import Calibration, CalibrationError, shipped_calibration
 from matcher.route import Policy
+from pipeline.assembly import AssemblyLimits
 from pipeline.options import ConfigError, Settings
 
 SHIPPED_BITS = ("learned64", "gradient64")
@@ -45,6 +46,18 @@ def load_calibration(settings: Settings) -> Calibration:
     if calibration.bits != bits:
         raise ConfigError(f"calibration {settings.calibration} was measured with bits {calibration.bits}, not {bits}")
     return calibration
+
+
+def limits_of(settings: Settings) -> AssemblyLimits:
+    """Give the part of the settings that bounds the assembly."""
+    return AssemblyLimits(
+        reorder_us=settings.reorder_ms * 1000,
+        window_us=int(settings.window_s * 1e6),
+        timeout_us=int(settings.request_timeout_s * 1e6),
+        max_clock_skew_us=int(settings.max_clock_skew_s * 1e6),
+        max_open=settings.max_open_requests,
+        shards=settings.shards,
+    )
 
 
 def policy_of(settings: Settings) -> Policy:

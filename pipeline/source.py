@@ -24,10 +24,10 @@ from kafka.errors import OffsetOutOfRangeError
 
 from matcher.route import Growth
 from pipeline import metrics
-from pipeline.assembly import Assembler, AssemblyLimits
+from pipeline.assembly import Assembler
 from pipeline.chunks import BadRecordError
 from pipeline.marks import NEVER_US
-from pipeline.matching import load_bits
+from pipeline.matching import limits_of, load_bits
 from pipeline.messages.internal_pb2 import Batch, DeadLetter, Progress
 from pipeline.options import Settings
 from pipeline.wire import growth_to_message, times_redriven
@@ -172,14 +172,7 @@ class Reader:
 
     def __init__(self, settings: Settings, position: Position) -> None:
         self._settings = settings
-        self._limits = AssemblyLimits(
-            reorder_us=settings.reorder_ms * 1000,
-            window_us=int(settings.window_s * 1e6),
-            timeout_us=int(settings.request_timeout_s * 1e6),
-            max_clock_skew_us=int(settings.max_clock_skew_s * 1e6),
-            max_open=settings.max_open_requests,
-            shards=settings.shards,
-        )
+        self._limits = limits_of(settings)
         new_from = {p: n for p, _, n in position.partitions}
         self._assembler = Assembler(self._limits, load_bits(settings), new_from, position.low_mark_us)
         self._consumer = _consumer(settings)
