@@ -44,6 +44,7 @@ class Truth:
     snr_db: float | None
     wake_word_start_s: float | None  # in the request's own time
     households_in_event: int  # distinct households that heard the airing while it was on; 0 without an event
+    noise: str | None = None  # what else was to be heard: "babble" ...
 
 
 @dataclass(frozen=True)
@@ -212,6 +213,7 @@ def _truth(labels: list[tuple[str, dict[str, Any]]], requests: dict[str, Request
                 snr_db=_number(entry, "snr_db", where),
                 wake_word_start_s=_number(entry, "wake_word_start_s", where),
                 households_in_event=0,
+                noise=None if entry.get("noise") is None else str(entry["noise"]),
             )
         )
     return _with_event_sizes(truth, requests)
