@@ -1,21 +1,18 @@
 """The command `hushword`. Heavy imports (Beam, Numba, audio) wait until a command needs them."""
 
-import json
 import logging
-import signal
 import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
 
 from pipeline.demo.command import demo
 from pipeline.dlq import app as dlq
 from pipeline.erase import erase
 from pipeline.errors import FailedError, InputError
+from pipeline.evaluate_command import EVALUATE_SETTINGS, evaluate
 from pipeline.explain import command as explain
 from pipeline.flags import ConfigFile, with_settings
 from pipeline.learn_commands import calibrate, train_filters
@@ -24,7 +21,7 @@ from pipeline.media import app as media
 from pipeline.monitor.command import MONITOR_SETTINGS, monitor
 from pipeline.options import ConfigError, load_settings
 from pipeline.record_command import RECORD_SETTINGS, record
-from pipeline.replay_command import read_speed, replay
+from pipeline.replay_command import replay
 from pipeline.shadow import app as shadow
 from pipeline.simulate.command import simulate
 
@@ -46,12 +43,6 @@ app.add_typer(shadow, name="shadow")
 app.add_typer(media, name="media")
 app.add_typer(dlq, name="dlq")
 
-err = Console(stderr=True, highlight=False, soft_wrap=True)
-
-RecordingFolder = Annotated[Path, typer.Argument(help="Folder with manifest.jsonl and audio/.", metavar="RECORDING")]
-Speed = Annotated[str, typer.Option(help="Times real time (1, 20 ...), or 'full' for as fast as can be.")]
-ShuffleMs = Annotated[int, typer.Option(min=0, help="Hold each record back by up to so many ms of capture time.")]
-Seed = Annotated[int, typer.Option(help="Of the cuts between chunks and of the disorder.")]
 Partitions = Annotated[int, typer.Option(min=1, max=1000, help="Partitions of the audio topic.")]
 
 
@@ -131,70 +122,7 @@ def topics_create(
         print(f"{'created' if name in created else 'exists '}  {name}")
 
 
-@app.command()
-@with_settings("bootstrap_servers", "decisions_topic", "reorder_ms", "shadow")
-def evaluate(
-    recording: RecordingFolder,
-    config: ConfigFile = None,
-    run_job: Annotated[
-        bool, typer.Option("--run", help="Run the job over it first; without a broker given, one is started.")
-    ] = False,
-    speed: Speed = "20",
-    decisions: Annotated[
-        Path | None,
-        typer.Option(help="JSON lines: read from here, or with --run written to here.", metavar="FILE"),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON on standard output instead of tables.")] = False,
-    partitions: Partitions = 4,
-    shuffle_ms: ShuffleMs = 0,
-    seed: Seed = 0,
-    **flags: Any,
-) -> None:
-    """Hold decisions against a recording's truth: recall, false ignores, audio used, latency."""
-    times = read_speed(speed)
-    settings = load_settings(config, flags)
-    from pipeline import decisions as lines
-    from pipeline.evaluate import require_labels, score
-    from pipeline.recording import Recording
-
-    loaded = Recording.load(recording)
-    require_labels(loaded)  # before minutes are spent on it
-    if run_job:
-        from pipeline.progress import PhaseProgress
-        from pipeline.trial import run_trial
-
-        given = "bootstrap_servers" in settings.model_fields_set
-        signal.signal(signal.SIGTERM, _terminated)  # a trial owns processes: it must get to stop them
-        with PhaseProgress(err) as progress:
-            trial = run_trial(
-                loaded,
-                settings,
-                settings.bootstrap_servers if given else None,
-                speed=times,
-                seed=seed,
-                shuffle_ms=shuffle_ms,
-                partitions=partitions,
-                progress=progress,
-            )
-        found = trial.decisions
-        if decisions is not None:
-            lines.write_file(decisions, found)
-        if trial.dead_letters:
-            err.print(f"{trial.dead_letters} records went to the dead letters")
-    elif decisions is not None:
-        found = lines.read_file(decisions)
-    else:
-        from pipeline.topics import check_cluster
-
-        check_cluster(settings, roles=["decisions"])
-        found = lines.read_topic(settings.bootstrap_servers, settings.decisions_topic)
-    report = score(loaded, found)
-    if as_json:
-        print(json.dumps(report.to_json(), indent=2))
-    else:
-        Console().print(report.table())
-
-
+app.command("evaluate")(with_settings(*EVALUATE_SETTINGS)(evaluate))
 app.command("record")(with_settings(*RECORD_SETTINGS)(record))
 app.command("replay")(with_settings("bootstrap_servers", "audio_topic")(replay))
 app.command("monitor")(with_settings(*MONITOR_SETTINGS)(monitor))
@@ -221,10 +149,6 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 def _fail(error: BaseException, code: int) -> NoReturn:
     print(f"hushword: {error}", file=sys.stderr)
     sys.exit(code)
-
-
-def _terminated(_number: int, _frame: object) -> NoReturn:
-    sys.exit(128 + signal.SIGTERM)
 
 
 if __name__ == "__main__":
