@@ -45,6 +45,7 @@ class Truth:
     wake_word_start_s: float | None  # in the request's own time
     households_in_event: int  # distinct households that heard the airing while it was on; 0 without an event
     noise: str | None = None  # what else was to be heard: "babble" ...
+    voice: str | None = None  # who speaks, where the simulator says so
 
 
 @dataclass(frozen=True)
@@ -214,6 +215,7 @@ def _truth(labels: list[tuple[str, dict[str, Any]]], requests: dict[str, Request
                 wake_word_start_s=_number(entry, "wake_word_start_s", where),
                 households_in_event=0,
                 noise=None if entry.get("noise") is None else str(entry["noise"]),
+                voice=None if entry.get("voice") is None else str(entry["voice"]),
             )
         )
     return _with_event_sizes(truth, requests)

@@ -17,7 +17,10 @@ def simulate(
     folder: Annotated[Path, typer.Argument(help=FOLDER_HELP, metavar="FOLDER")],
     preset: Annotated[
         str | None,
-        typer.Option(help="quick: a minute; evening: two quiet hours; superbowl: hundreds of homes at once."),
+        typer.Option(
+            help="quick: a minute; evening: two quiet hours; superbowl: hundreds of homes at once; noisy: loud"
+            " homes, small events; crowded: a thousand concurrent requests."
+        ),
     ] = None,
     minutes: Annotated[float | None, typer.Option(help="Length of the recording [default: 10].")] = None,
     homes: Annotated[int | None, typer.Option(help="Homes [default: twice the largest event, at least 100].")] = None,

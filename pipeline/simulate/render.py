@@ -8,6 +8,7 @@ import numpy.typing as npt
 import scipy.signal
 import soxr
 
+from pipeline.simulate.beside import OVER_NOISE_DB, talk
 from pipeline.simulate.broadcast import colour, transmitted
 from pipeline.simulate.clips import SAMPLE_RATE_HZ, Clip, Samples, choose, read
 from pipeline.simulate.noise import STEADY, make_noise
@@ -15,6 +16,7 @@ from pipeline.simulate.randomness import rng_for
 from pipeline.simulate.rooms import LEAD, diffuse_response, impulse_response
 from pipeline.simulate.scene import Heard
 from pipeline.simulate.settings import Settings
+from pipeline.simulate.stretch import stretch
 
 SNR_WINDOW_S = 0.6  # from the wake word's start: where the signal's power is measured
 SELF_NOISE_DBFS = -78.0  # of microphone and converter
@@ -51,6 +53,9 @@ def stems(heard: Heard, settings: Settings) -> tuple[Samples, Samples]:
     played = _said(heard, n) if heard.talker is not None else _broadcast(heard, n)
     signal = colour(scipy.signal.fftconvolve(played, response)[LEAD:], microphone)[_SPARE : _SPARE + n]
     noise = _disturbance(heard, settings, n)
+    if heard.beside is not None:
+        beside = talk(heard.beside, heard.home, heard.device, len(noise))
+        noise = beside / np.sqrt(np.mean(beside**2)) + 10 ** (-OVER_NOISE_DB / 20) * noise / np.sqrt(np.mean(noise**2))
     noise = colour(noise, microphone)[_SPARE : _SPARE + n]
 
     start = round(heard.wake_word_start_s * SAMPLE_RATE_HZ)
@@ -63,14 +68,20 @@ def stems(heard: Heard, settings: Settings) -> tuple[Samples, Samples]:
 
 def _said(heard: Heard, n: int) -> Samples:
     """Lay a person's words, at the mouth, so that the wake word is where it belongs: float64 (_SPARE + n,)."""
-    words = soxr.resample(read(heard.clip.file), SAMPLE_RATE_HZ * heard.tempo, SAMPLE_RATE_HZ, quality="VHQ")
+    higher = heard.tempo * heard.pitch
+    words = soxr.resample(read(heard.clip.file), SAMPLE_RATE_HZ * higher, SAMPLE_RATE_HZ, quality="VHQ")
+    if heard.pitch != 1.0:
+        words = stretch(words, heard.pitch)
     return _placed(words, heard.clip.wake_word_start_s / heard.tempo, heard, n)
 
 
 def _broadcast(heard: Heard, n: int) -> Samples:
     """Lay an advertisement, as the loudspeaker plays it, likewise: float64 (_SPARE + n,)."""
     programme = transmitted(heard.clip, heard.home.path)
-    return colour(_placed(programme.samples, programme.wake_word_start_s, heard, n), heard.home.loudspeaker)
+    samples = programme.samples
+    if heard.tempo != 1.0:
+        samples = soxr.resample(samples, SAMPLE_RATE_HZ * heard.tempo, SAMPLE_RATE_HZ, quality="VHQ")
+    return colour(_placed(samples, programme.wake_word_start_s / heard.tempo, heard, n), heard.home.loudspeaker)
 
 
 def _placed(samples: Samples, wake_word_start_s: float, heard: Heard, n: int) -> Samples:

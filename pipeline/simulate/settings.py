@@ -12,7 +12,15 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "quick": {"minutes": 1.0, "homes": 60, "events": 3, "event_size": "1,8,20", "live_per_minute": 30.0, "reruns": 0},
     "evening": {"minutes": 120.0, "homes": 300, "events": 60, "event_size": "1-40", "live_per_minute": 8.0},
     "superbowl": {"minutes": 2.0, "homes": 500, "events": 3, "event_size": "150-250", "live_per_minute": 60.0},
-}
+    "noisy": {
+        "minutes": 5.0, "homes": 200, "events": 24, "event_size": "3-5", "snr_db": "0,5,10", "live_per_minute": 20.0,
+        "reruns": 0, "twins": 6, "overlap": 0.5,
+    },
+    "crowded": {
+        "minutes": 1.0, "homes": 4000, "events": 52, "event_size": "3-60", "live_per_minute": 4240.0, "reruns": 0,
+        "crowd": True,
+    },
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -30,6 +38,10 @@ class Settings:
     locales: tuple[str, ...] = ("en-US",)  # of homes; the clips are English of any accent
     split: str = "all"
     seed: int = 0
+    twins: int = 0  # events during which another advertisement of the same voice airs to homes of its own
+    overlap: float = 0.0  # share of requests beside which somebody talks: over the television, or the television
+    # More people and airings at once than there are clips: each clip comes again and again, at another tempo each time.
+    crowd: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what cannot be simulated, in a sentence."""

@@ -17,6 +17,7 @@ class Airing:
     at_s: float  # when the fastest home hears the wake word
     households: int
     devices: int
+    tempo: float = 1.0  # of this cut of it: 1.02 is two percent faster and higher
 
 
 def expectation(airing: Airing, airings: Iterable[Airing]) -> str:

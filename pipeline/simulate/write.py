@@ -71,7 +71,7 @@ def write_recording(
 def manifest_entry(heard: Heard) -> dict[str, Any]:
     """Give one line of the manifest: what the device sends, then the truth."""
     home = heard.home
-    return {
+    entry: dict[str, Any] = {
         "request_id": heard.request_id,
         "file": f"audio/{heard.request_id}.flac",
         "start_s": heard.start_s,
@@ -96,6 +96,11 @@ def manifest_entry(heard: Heard) -> dict[str, Any]:
         "source": heard.clip.file if heard.talker is None else None,
         "tempo": heard.tempo,
     }
+    if heard.beside is not None:
+        entry["beside"] = "television" if heard.beside.talker is None else "person"
+    if heard.pitch != 1.0:
+        entry["pitch"] = heard.pitch
+    return entry
 
 
 def _write_sources(scene: Scene, folder: Path) -> None:
