@@ -1,6 +1,6 @@
 """Decisions held against a recording's truth: recall, false ignores, audio used, latency. Pure: nothing is read."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -54,6 +54,10 @@ class FalseIgnores:
     request_ids: tuple[str, ...]
     accepted_expected: int
     upper_bound_95: float | None  # one-sided, of the rate; exact binomial (Clopper and Pearson)
+    # Those of them that were ignored as the same media as another request of their own voice: a synthetic voice that
+    # repeats its words nearly repeats the sound, as no person does. The others were joined to strangers.
+    own_voice: tuple[str, ...] = ()
+    three_voices: tuple[str, ...] = ()  # those whose media joins three voices or more
 
 
 @dataclass(frozen=True)
@@ -123,6 +127,8 @@ class Report:
         ]
         if wrong.request_ids:
             facts.insert(1, ("falsely ignored", _some(wrong.request_ids)))
+        if wrong.own_voice:
+            facts.insert(2, ("of these with another request of their own voice", str(len(wrong.own_voice))))
         if self.unknown_requests:
             facts.append(("ERROR: decided, not in the recording", _some(self.unknown_requests)))
         return facts
@@ -179,6 +185,16 @@ def score(recording: Recording, decisions: Iterable[DecisionLine]) -> Report:
     levels = sorted({label.snr_db for label in expected if label.snr_db is not None}, reverse=True)
     accepted = [label.request_id for label in truth if label.expect == "accept"]
     wrong = tuple(request_id for request_id in accepted if request_id in first)
+    voices = Counter((first[label.request_id].media_id, label.voice) for label in truth if label.request_id in first)
+    spoken = Counter(media_id for media_id, _ in voices)
+    three_voices = tuple(request_id for request_id in wrong if spoken[first[request_id].media_id] >= 3)
+    own_voice = tuple(
+        label.request_id
+        for label in truth
+        if label.request_id in wrong
+        and label.voice is not None
+        and voices[first[label.request_id].media_id, label.voice] > 1
+    )
     used_ms = [
         first[label.request_id].audio_used_ms - 1000 * label.wake_word_start_s
         for label in expected
@@ -197,7 +213,9 @@ def score(recording: Recording, decisions: Iterable[DecisionLine]) -> Report:
             lambda label: label.households_in_event >= 10 and label.snr_db is not None and label.snr_db >= 10,
         ),
         recall_rerun=recall("re-runs (by the cache)", [label for label in truth if label.expect == "ignore_by_cache"]),
-        false_ignores=FalseIgnores(wrong, len(accepted), rate_bound_95(len(wrong), len(accepted))),
+        false_ignores=FalseIgnores(
+            wrong, len(accepted), rate_bound_95(len(wrong), len(accepted)), own_voice, three_voices
+        ),
         audio_used_after_wake_word_ms=Spread.of(used_ms),
         latency_ms=Spread.of(latencies_ms),
         duplicates=duplicates,

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
@@ -69,6 +70,19 @@ def test_recall_and_false_ignores_against_numbers_found_by_hand() -> None:
     assert report.false_ignores.accepted_expected == 4
     assert report.false_ignores.upper_bound_95 == pytest.approx(0.7514, abs=1e-4)  # sum of P(X <= 1) = 0.05 at n = 4
     assert (report.requests, report.labelled, report.ignored) == (11, 11, 5)
+
+
+def test_false_ignores_of_a_repeated_voice_are_told_from_those_of_strangers() -> None:
+    """One voice three times; one beside two others; one alone beside media: only the truth's voice tells them apart."""
+    said = {"a1": "ann", "a2": "ann", "a3": "ann", "b1": "bob", "c1": "cid", "d1": "dee", "e1": "eve", "t1": "fred"}
+    truth = [replace(_live(request_id), voice=voice) for request_id, voice in said.items()]
+    media = {"a": "own", "b": "three", "c": "three", "d": "three", "e": "on air", "t": "on air"}
+    truth[-1] = replace(truth[-1], kind="media", event="e", expect="ignore")
+    decisions = [_ignore(request_id, media_id=media[request_id[0]]) for request_id in said]
+    wrong = score(_recording(*truth), decisions).false_ignores
+    assert wrong.request_ids == ("a1", "a2", "a3", "b1", "c1", "d1", "e1")
+    assert wrong.own_voice == ("a1", "a2", "a3")
+    assert wrong.three_voices == ("b1", "c1", "d1")
 
 
 def test_audio_used_is_counted_from_the_wake_word_of_ignored_media_only() -> None:
