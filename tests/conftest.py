@@ -1,8 +1,13 @@
 """What the tests share."""
 
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+# The bench is no part of the package; what is installed comes first.
+sys.path.append(str(Path(__file__).parents[1]))
 
 
 @pytest.fixture(scope="session")
