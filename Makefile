@@ -8,7 +8,7 @@ SOURCES := $(shell find matcher pipeline -type f -not -path '*/__pycache__/*' 2>
 RECORDING ?=
 ARGS ?=
 
-.PHONY: help setup demo evaluate test test-slow test-flink test-browser lint format bench chromium proto picture screenshots clean
+.PHONY: help setup demo evaluate test test-slow test-flink test-browser lint format bench chromium proto picture screenshots clean test-prometheus
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,7 +38,7 @@ evaluate: $(INSTALLED)  ## the job over a labelled recording: make evaluate RECO
 	@$(BIN)/hushword evaluate "$(RECORDING)" --run $(ARGS)
 
 test: $(INSTALLED)  ## all tests but the long ones
-	$(BIN)/pytest -m "not slow and not flink and not browser" $(ARGS)
+	$(BIN)/pytest -m "not slow and not flink and not browser and not prometheus" $(ARGS)
 
 test-slow: $(INSTALLED)  ## the long ones: whole recordings, ten thousand bad records
 	$(BIN)/pytest -m "slow" $(ARGS)
@@ -53,6 +53,10 @@ chromium:
 
 test-browser: $(INSTALLED) chromium  ## the live page in a real Chromium, which apt-get installs for root
 	$(BIN)/pytest -m "browser" $(ARGS)
+
+test-prometheus: $(INSTALLED)  ## rules, dashboards and an incident on a real Prometheus
+	@bash deploy/prometheus/fetch
+	$(BIN)/pytest -m "prometheus" $(ARGS)
 
 lint: $(VENV)/.ready  ## ruff and mypy
 	$(BIN)/ruff check .
