@@ -8,7 +8,7 @@ SOURCES := $(shell find matcher pipeline -type f -not -path '*/__pycache__/*' 2>
 RECORDING ?=
 ARGS ?=
 
-.PHONY: help setup demo evaluate test test-slow test-flink test-browser lint format bench chromium proto picture screenshots clean test-prometheus
+.PHONY: help setup demo evaluate test test-slow test-flink test-browser lint format bench chromium proto picture screenshots clean test-prometheus dashboards
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -69,6 +69,9 @@ format: $(VENV)/.ready  ## what ruff can mend by itself
 
 bench: $(INSTALLED)  ## speed, latency and memory, each beside a baseline
 	@$(BIN)/python -m bench $(ARGS)
+
+dashboards: $(VENV)/.ready  ## deploy/grafana/*.json, from the Python beside them
+	@$(BIN)/python deploy/grafana
 
 picture: $(INSTALLED)  ## docs/demo.svg: the demonstration runs for real, and its terminal is drawn
 	@$(BIN)/python docs/record_demo.py docs/demo.svg
