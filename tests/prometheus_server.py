@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 import urllib.parse
 import urllib.request
 from collections.abc import Mapping
@@ -66,6 +67,14 @@ class LocalPrometheus(LocalService):
         """Give the values that an expression has now, by their labels."""
         found = self.get("query", query=expression)["result"]
         return {frozenset(each["metric"].items()): float(each["value"][1]) for each in found}
+
+    def over_time(self, expression: str, minutes: float) -> list[float]:
+        """Give all values that an expression had in the last minutes, as a graph would show them."""
+        end_s = time.time()
+        found = self.get("query_range", query=expression, start=str(end_s - 60 * minutes), end=str(end_s), step="1s")[
+            "result"
+        ]
+        return [float(value) for each in found for _, value in each["values"]]
 
     def alerts(self) -> dict[str, str]:
         """Give the state, pending or firing, of the alerts that are not inactive."""

@@ -72,7 +72,7 @@ def test_nobody_is_named(name: str) -> None:
     )
 
 
-@pytest.mark.parametrize("page", ["runbook.md"])
+@pytest.mark.parametrize("page", ["runbook.md", "walk.md"])
 def test_panels_that_the_documentation_names_are_there(page: str) -> None:
     """They stand in italics; a line may end within a name."""
     titles = {panel["title"] for name in NAMES for panel in panels(name)} | {dashboard(name)["title"] for name in NAMES}
