@@ -186,6 +186,27 @@ def depth(oncall: tuple[str, str]) -> Dashboard:
             width=24,
         ),
     ]
+    orders = [
+        graph(
+            "Orders read",
+            "Orders of operators read from the control topic, and records of it that are none for this version.",
+            "ops",
+            (rate("hushword_orders_total"), "orders"),
+            (rate("hushword_orders_left_out_total", "reason"), "{{reason}}"),
+        ),
+        graph(
+            "Blocked averages pushed out",
+            "Blocked averages that had to make room for another one: they are blocked no longer.",
+            "ops",
+            (rate("hushword_blocked_overflow_total"), "pushed out"),
+        ),
+        graph(
+            "Erased",
+            "Requests, votes and growths of households to be forgotten.",
+            "ops",
+            (rate("hushword_erased_total", "reason"), "{{reason}}"),
+        ),
+    ]
     exporter = [
         graph(
             "Scraped",
@@ -241,6 +262,7 @@ def depth(oncall: tuple[str, str]) -> Dashboard:
         ("Window", window),
         ("Comparing", comparing),
         ("Catalogue", catalogue),
+        ("Orders", orders),
         ("Seen from the topics", exporter),
     ]
     description = "What the job does inside: reader, windows, comparisons, catalogue, exporter."

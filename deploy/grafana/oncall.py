@@ -110,6 +110,30 @@ def oncall(depth: tuple[str, str]) -> Dashboard:
             width=12,
         ),
     ]
+    orders = [
+        graph(
+            "Shadow by route",
+            "1 while a route decides for the record only, whoever ordered it; `hushword shadow status` says why.",
+            "none",
+            ("max by (route) (hushword_route_shadow)", "{{route}}"),
+            thresholds=[(1, YELLOW)],
+        ),
+        graph(
+            "Orders",
+            "Whether the orders of operators are followed (while they are not, everything is in shadow), and how often"
+            " a route turned itself to shadow within a quarter of an hour.",
+            "none",
+            ("min(hushword_orders_followed)", "followed"),
+            ("sum(increase(hushword_routes_turned_to_shadow_total[15m]))", "turned themselves to shadow"),
+        ),
+        graph(
+            "Blocked",
+            "Looks, events and averages that came to nothing because they sound like something that `hushword media"
+            " block` has blocked.",
+            "ops",
+            ("sum(rate(hushword_blocked_total[$__rate_interval]))", "blocked"),
+        ),
+    ]
     objective = [
         graph(
             "Latency",
@@ -160,5 +184,11 @@ def oncall(depth: tuple[str, str]) -> Dashboard:
         TITLE,
         "Is hushword keeping devices quiet, in time, and nobody else? What to do: docs/runbook.md.",
         depth,
-        [("Now", now), ("What is ignored", verdicts), ("How soon", objective), ("How far", progress)],
+        [
+            ("Now", now),
+            ("What is ignored", verdicts),
+            ("What was ordered", orders),
+            ("How soon", objective),
+            ("How far", progress),
+        ],
     )
