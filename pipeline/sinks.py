@@ -14,7 +14,7 @@ from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.timestamp import MIN_TIMESTAMP
 from apache_beam.utils.windowed_value import WindowedValue
 from kafka import KafkaAdminClient, KafkaProducer
-from kafka.errors import NoError
+from kafka.errors import KafkaError, NoError
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from pipeline import metrics
@@ -166,14 +166,20 @@ class CommitOffsets(beam.DoFn):
             self._commit(oldest)
 
     def _commit(self, offsets: dict[int, int]) -> None:
-        if self._admin is None:
-            self._admin = KafkaAdminClient(bootstrap_servers=self._settings.bootstrap_servers.split(","))
         topic = self._settings.audio_topic
-        answers = self._admin.alter_group_offsets(
-            self._settings.group_id,
-            {TopicPartition(topic, p): OffsetAndMetadata(offset, "", -1) for p, offset in offsets.items()},
-        )
-        refused = [error for error in answers.values() if error is not NoError]
+        try:
+            if self._admin is None:
+                self._admin = KafkaAdminClient(bootstrap_servers=self._settings.bootstrap_servers.split(","))
+            answers = self._admin.alter_group_offsets(
+                self._settings.group_id,
+                {TopicPartition(topic, p): OffsetAndMetadata(offset, "", -1) for p, offset in offsets.items()},
+            )
+        except KafkaError as error:  # a broker that does not answer is no reason to end
+            if not error.retriable:
+                raise
+            refused = [type(error)]
+        else:
+            refused = [error for error in answers.values() if error is not NoError]
         if refused:
             # Not lost: the next progress, within a second, commits what this one would have.
             metrics.COMMITS_REFUSED.inc()
