@@ -179,7 +179,6 @@ def test_a_walk_through_an_outage(watched: Watched, tmp_path: Path) -> None:
             wait(job, lambda: any(name in dict(labels).values() for labels in prometheus.query(annotation["expr"])))
             assert watched.served.get("/healthz")[0] == 200  # a restart would not help
             assert not {"HushwordJobAbsent", "HushwordJobStands", "HushwordMonitorAbsent"} & set(prometheus.alerts())
-            wait(job, lambda: watched.value("min(hushword_orders_followed)") == 0)
             told = watched.value("sum(hushword_topic_decisions_total)")
         wait(job, lambda: watched.served.get("/readyz")[0] == 200)
         wait(job, lambda: watched.value(silence) < 10)
