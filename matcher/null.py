@@ -4,7 +4,7 @@ The method, step by step, is in docs/calibration.md.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numba as nb
@@ -23,6 +23,9 @@ from matcher.route import EDGE_SCORE
 TAIL_SHARE = 0.01
 # The same for pairs, of which there are more; and what a normal variable exceeds with probability 1e-5.
 PAIR_TAIL_SHARE = 0.001
+# How much of that difference between looks a score makes up for. All of it would give every look the same share of the
+# budget, half of it gives the early ones more: most decisions fall there.
+EASING = 0.5
 # A triple's tail is fitted to so many of the highest; fewer say nothing of one.
 TOP_TRIPLES, MIN_TRIPLES = 200, 20
 NORMAL_1E5 = 4.2649
@@ -263,10 +266,16 @@ def measure(
         rates = pair_matrix(words, words, n, n)[0]
         deviation.append(_tail_deviation((own[:, None] + own[None] - mean[-1] - rates)[stranger]))
     nothing = Tail(0, 0, 1)
-    draft = Calibration(
+    by_pairs = Calibration(
         version, bits.name, full, np.array(lengths, np.int32), np.array(mean), _smooth(lengths, deviation),
         nothing, nothing, nothing, provenance,
     )  # fmt: skip
+    # Beside an airing chance brings less the longer it has to, so a score weighs more there.
+    levels = [
+        fit_tail(best.T[unrelated.airing_strangers]).threshold(1e-4, 1) for best in beside_by_look(by_pairs, unrelated)
+    ]
+    easing = _smooth(lengths, levels)
+    draft = replace(by_pairs, deviation=by_pairs.deviation * (easing / easing.max()) ** EASING)
     chance = chance_scores(draft, unrelated)
     return replace(
         draft,
@@ -302,7 +311,7 @@ def chance_scores(calibration: Calibration, unrelated: Unrelated) -> Chance:
         _raise_triples(np.where(unrelated.strangers, scores, -np.inf).astype(np.float32), alignments, best)
     return Chance(
         np.array(list(best.values())),
-        _best_beside(calibration, unrelated, shifts),
+        np.max(list(beside_by_look(calibration, unrelated)), axis=0).T[unrelated.airing_strangers],
         _best_templates(calibration, unrelated, shifts),
     )
 
@@ -322,18 +331,17 @@ def _pair_scores(
     return np.array(rows, np.float32), alignments
 
 
-def _best_beside(
-    calibration: Calibration, unrelated: Unrelated, shifts: Sequence[npt.NDArray[np.float32]]
-) -> npt.NDArray[np.float64]:
-    """Best triple of every person with two homes of an airing, over the looks."""
-    best = np.zeros((len(unrelated.airings), unrelated.words.shape[1]), np.float32)
+def beside_by_look(calibration: Calibration, unrelated: Unrelated) -> Iterator[npt.NDArray[np.float64]]:
+    """Best triple of every person with two homes of every airing, look by look: float64 (airings, R)."""
     for look, n in enumerate(calibration.words.tolist()):
-        for a, airing in enumerate(unrelated.airings):
+        words = unrelated.words[look]
+        own = _shifts(calibration, words, n)
+        best = np.zeros((len(unrelated.airings), len(words)), np.float32)
+        for row, airing in zip(best, unrelated.airings, strict=True):
             homes = airing[look]
-            of_homes = _shifts(calibration, homes, n)
-            scores, alignments = _pair_scores(calibration, unrelated.words[look], homes, n, shifts[look], of_homes)
-            best_beside(scores, alignments, pair_matrix(homes, homes, n, n)[1], best[a])
-    return best.T[unrelated.airing_strangers].astype(np.float64)
+            scores, alignments = _pair_scores(calibration, words, homes, n, own, _shifts(calibration, homes, n))
+            best_beside(scores, alignments, pair_matrix(homes, homes, n, n)[1], row)
+        yield best.astype(np.float64)
 
 
 def _best_templates(

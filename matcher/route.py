@@ -26,7 +26,7 @@ from matcher.window import Request, Window
 EDGE_SCORE = 1.2
 MAX_CANDIDATES = 24
 # A pair this far under the null makes both requests look at the whole window.
-SCAN_SCORE = 3.0
+SCAN_SCORE = 4.0
 # A matched request looks at the whole window again after so much more of its audio; in between, at those that it draws
 # and at all that are matched themselves, as the homes of one airing soon are.
 SCAN_MS = 320
