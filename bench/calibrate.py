@@ -47,7 +47,7 @@ def main(
     print(f"{out}: {calibration.version}, {calibration.provenance}")
     for name in ("triple", "beside", "template"):
         tail = getattr(calibration, name)
-        print(name, tail, *(f"n={n}: {tail.threshold(1e-6 / 4, n):.2f}" for n in (1, 10, 100, 1000)))
+        print(name, tail, *(f"n={n}: {tail.threshold(1e-6, n):.2f}" for n in (1, 10, 100, 1000)))
 
 
 def calibrate(recording: Recording, bits: Bits, version: str, seed: int) -> Calibration:

@@ -23,11 +23,11 @@ from matcher.route import EDGE_SCORE
 TAIL_SHARE = 0.01
 # The same for pairs, of which there are more; and what a normal variable exceeds with probability 1e-5.
 PAIR_TAIL_SHARE = 0.001
-# How much of that difference between looks a score makes up for. All of it would give every look the same share of the
-# budget, half of it gives the early ones more: most decisions fall there.
-EASING = 0.5
-# A triple's tail is fitted to so many of the highest; fewer say nothing of one.
-TOP_TRIPLES, MIN_TRIPLES = 200, 20
+# How much of the difference between looks a score makes up for. All of it would give every look the same share of the
+# budget; with less of it the early ones get more, where most decisions fall.
+EASING = 0.65
+# A triple's tail is fitted to so many of the highest; fewer than these say nothing of a tail.
+TOP_TRIPLES, MIN_EXCESSES = 200, 20
 NORMAL_1E5 = 4.2649
 
 
@@ -212,10 +212,10 @@ def fit_triples(scores: npt.NDArray[np.float64], requests: int) -> Tail:
         requests: R.
 
     Raises:
-        NullError: fewer than MIN_TRIPLES triples.
+        NullError: fewer than MIN_EXCESSES triples.
 
     """
-    if len(scores) < MIN_TRIPLES:
+    if len(scores) < MIN_EXCESSES:
         raise NullError(f"{len(scores)} chance triples among {requests} requests are too few to fit a tail to")
     top = np.sort(scores)[::-1][: TOP_TRIPLES + 1]
     over = float(top[-1])
@@ -258,11 +258,12 @@ def measure(
     lengths = look_words(bits)
     full = unrelated.words[-1][cohort]
     stranger = unrelated.strangers
-    mean, deviation = [], []
+    mean, deviation, shifts = [], [], []
     for n, words in zip(lengths, unrelated.words, strict=True):
         against = pair_matrix(words, full, n, full.shape[1])[0]
         own = np.ma.masked_array(against, ~stranger[:, cohort]).mean(axis=1).filled(0.5)
         mean.append(float(own.mean()))
+        shifts.append((own - mean[-1]).astype(np.float32))  # of the cohort, without themselves and their kin
         rates = pair_matrix(words, words, n, n)[0]
         deviation.append(_tail_deviation((own[:, None] + own[None] - mean[-1] - rates)[stranger]))
     nothing = Tail(0, 0, 1)
@@ -270,13 +271,8 @@ def measure(
         version, bits.name, full, np.array(lengths, np.int32), np.array(mean), _smooth(lengths, deviation),
         nothing, nothing, nothing, provenance,
     )  # fmt: skip
-    # Beside an airing chance brings less the longer it has to, so a score weighs more there.
-    levels = [
-        fit_tail(best.T[unrelated.airing_strangers]).threshold(1e-4, 1) for best in beside_by_look(by_pairs, unrelated)
-    ]
-    easing = _smooth(lengths, levels)
-    draft = replace(by_pairs, deviation=by_pairs.deviation * (easing / easing.max()) ** EASING)
-    chance = chance_scores(draft, unrelated)
+    draft = replace(by_pairs, deviation=by_pairs.deviation * _easing(by_pairs, unrelated, shifts) ** EASING)
+    chance = chance_scores(draft, unrelated, shifts)
     return replace(
         draft,
         triple=fit_triples(chance.triples, people),
@@ -301,17 +297,27 @@ class Chance:
     template: npt.NDArray[np.float64]
 
 
-def chance_scores(calibration: Calibration, unrelated: Unrelated) -> Chance:
-    """Score everything that has nothing to do with each other, as the job would."""
+def chance_scores(
+    calibration: Calibration, unrelated: Unrelated, shifts: Sequence[npt.NDArray[np.float32]] | None = None
+) -> Chance:
+    """Score everything that has nothing to do with each other, as the job would.
+
+    Args:
+        calibration: gives the scores.
+        unrelated: what is held against each other.
+        shifts: own shifts of the people at each look, float32 (R,), where some of them are in the cohort.
+
+    """
     lengths = calibration.words.tolist()
-    shifts = [_shifts(calibration, words, n) for n, words in zip(lengths, unrelated.words, strict=True)]
+    if shifts is None:
+        shifts = [_shifts(calibration, words, n) for n, words in zip(lengths, unrelated.words, strict=True)]
     best: dict[tuple[int, ...], float] = {}
     for n, words, own in zip(lengths, unrelated.words, shifts, strict=True):
         scores, alignments = _pair_scores(calibration, words, words, n, own, own)
         _raise_triples(np.where(unrelated.strangers, scores, -np.inf).astype(np.float32), alignments, best)
     return Chance(
         np.array(list(best.values())),
-        np.max(list(beside_by_look(calibration, unrelated)), axis=0).T[unrelated.airing_strangers],
+        np.max(list(beside_by_look(calibration, unrelated, shifts)), axis=0).T[unrelated.airing_strangers],
         _best_templates(calibration, unrelated, shifts),
     )
 
@@ -331,11 +337,13 @@ def _pair_scores(
     return np.array(rows, np.float32), alignments
 
 
-def beside_by_look(calibration: Calibration, unrelated: Unrelated) -> Iterator[npt.NDArray[np.float64]]:
+def beside_by_look(
+    calibration: Calibration, unrelated: Unrelated, shifts: Sequence[npt.NDArray[np.float32]]
+) -> Iterator[npt.NDArray[np.float64]]:
     """Best triple of every person with two homes of every airing, look by look: float64 (airings, R)."""
     for look, n in enumerate(calibration.words.tolist()):
         words = unrelated.words[look]
-        own = _shifts(calibration, words, n)
+        own = shifts[look]
         best = np.zeros((len(unrelated.airings), len(words)), np.float32)
         for row, airing in zip(best, unrelated.airings, strict=True):
             homes = airing[look]
@@ -383,6 +391,27 @@ def _tail_deviation(margins: npt.NDArray[np.float32]) -> float:
         raise NullError(f"{len(margins)} pairs of unrelated requests are too few to measure a null from")
     scale = float(np.mean(margins[margins > over] - over))
     return (over + scale * math.log(PAIR_TAIL_SHARE / 1e-5)) / NORMAL_1E5
+
+
+def _easing(
+    calibration: Calibration, unrelated: Unrelated, shifts: Sequence[npt.NDArray[np.float32]]
+) -> npt.NDArray[np.float64]:
+    """How high chance comes beside an airing at each look, the highest being 1: less, the longer it has to agree.
+
+    Looks at which it hardly comes at all are read off the others; where too little is known, all looks are alike.
+    """
+    at, levels = [], []
+    for n, best in zip(calibration.words.tolist(), beside_by_look(calibration, unrelated, shifts), strict=True):
+        trials = best.T[unrelated.airing_strangers]
+        if len(trials) * TAIL_SHARE >= MIN_EXCESSES and np.quantile(trials, 1 - TAIL_SHARE) > 0:
+            at.append(n)
+            levels.append(fit_tail(trials).threshold(1e-4, 1))
+    if len(at) < len(calibration.words) // 2:
+        return np.ones(len(calibration.words))
+    line = np.polyfit(np.log(at), np.log(levels), 2)
+    easing = np.exp(np.polyval(line, np.log(calibration.words)))
+    relative: npt.NDArray[np.float64] = easing / easing.max()
+    return relative
 
 
 def _smooth(lengths: Sequence[int], deviation: Sequence[float]) -> npt.NDArray[np.float64]:

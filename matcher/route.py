@@ -34,6 +34,9 @@ SCAN_MS = 320
 AIRING_US = 60_000_000
 # The tail of those who speak beside an airing is measured for so many homes of it.
 AIRING_HOMES = 16
+# What of the budget goes to triples of strangers, to pairs beside a stranger, and to averages: most of it to the longest
+# tail, where a larger share lowers the threshold most.
+TRIPLE_SHARE, BESIDE_SHARE, TEMPLATE_SHARE = 0.02, 0.78, 0.2
 # Sums of the same scores in another order differ by less.
 ROUNDING = 1e-9
 # A household that asks again so soon after it was ignored may have been a person: the proxy for false ignores.
@@ -164,9 +167,6 @@ class Route:
         self.erased_until_us: dict[str, int] = {}  # by digest of a household: its requests of before are not heard
         self.now_us = -(2**62)  # event time: the latest end of a growth, or the latest low mark
         self._appended_us = 0  # when the chunk was appended that is being heard
-        # Half of it for pairs beside a stranger, whose tail is the longest; the rest for triples and for averages.
-        self._budget_beside = policy.false_ignore_budget / 2
-        self._budget = policy.false_ignore_budget / 4
 
     def hear(self, growths: Sequence[Growth], low_mark_us: int) -> Outcome:
         """Take growths in the order of their capture, then let the event time reach the mark."""
@@ -361,11 +361,14 @@ class Route:
                     scanning.append(other)
             rows = self._others(request)
             found = self._compare_request(request, rows, outcome)
-        concurrent = max(self.policy.budget_concurrency, len(self.window.requests))
+        budget, concurrent = (
+            self.policy.false_ignore_budget,
+            max(self.policy.budget_concurrency, len(self.window.requests)),
+        )
         # Three strangers by chance, or one beside two that hear the same: the harder of the two decides.
         threshold = max(
-            self.calibration.triple.threshold(self._budget, concurrent),
-            self.calibration.beside.threshold(self._budget_beside / self.policy.airing_share, len(self.events)),
+            self.calibration.triple.threshold(TRIPLE_SHARE * budget, concurrent),
+            self.calibration.beside.threshold(BESIDE_SHARE * budget / self.policy.airing_share, len(self.events)),
         )
         # A triple scores no more than any two of its edges together: what cannot pass is not looked at any further.
         worth = threshold - ROUNDING
@@ -573,9 +576,10 @@ class Route:
 
     def _template_threshold(self, event: Event | None, averages: int) -> float:
         """Score that an average decides at: few live requests have an open event beside them, all have the rest."""
+        budget = TEMPLATE_SHARE * self.policy.false_ignore_budget
         if event is None:
-            return self.calibration.template.threshold(self._budget, averages)
-        return self.calibration.template.threshold(self._budget / self.policy.airing_share, len(self.events))
+            return self.calibration.template.threshold(budget, averages)
+        return self.calibration.template.threshold(budget / self.policy.airing_share, len(self.events))
 
     def _ignore(
         self,

@@ -37,6 +37,7 @@ def calibrate(
     if out.exists():
         raise InputError(f"{out} is there already: calibrations are kept, because decisions name them")
     from matcher.null import NullError, every_look
+    from matcher.route import BESIDE_SHARE, TEMPLATE_SHARE, TRIPLE_SHARE
     from matcher.traffic import Heard
     from matcher.traffic import calibrate as measure
     from pipeline.matching import load_bits, policy_of
@@ -63,7 +64,7 @@ def calibrate(
             raise InputError(f"{recording}: {error}") from error
     out.write_bytes(calibration.to_bytes())
     policy = policy_of(settings)
-    budgets = {"triple": 0.25, "beside": 0.5 / policy.airing_share, "template": 0.25}
+    budgets = {"triple": TRIPLE_SHARE, "beside": BESIDE_SHARE / policy.airing_share, "template": TEMPLATE_SHARE}
     among = {"triple": policy.budget_concurrency, "beside": 1, "template": 1}
     table = Table(title=f"{calibration.version}: thresholds at a budget of {policy.false_ignore_budget:g}")
     for column in ("what must not happen", "among", "score", "give or take", "extrapolated by"):

@@ -12,7 +12,7 @@ from test_matcher_evidence import assert_same, compare_all
 from matcher.bits import GRADIENT
 from matcher.evidence import Calibration, Tail
 from matcher.null import (
-    MIN_TRIPLES,
+    MIN_EXCESSES,
     NullError,
     Unrelated,
     _tail_deviation,
@@ -98,7 +98,7 @@ def test_fitted_triples_do_not_depend_on_their_order_nor_on_what_is_far_below() 
 
 def test_too_few_triples_are_no_tail() -> None:
     """A tail fitted to nothing has no scale: thresholds that are no numbers would let everything pass."""
-    scores = 3 + np.random.default_rng(5).exponential(0.5, MIN_TRIPLES)
+    scores = 3 + np.random.default_rng(5).exponential(0.5, MIN_EXCESSES)
     assert fit_triples(scores, 100).scale > 0
     for few in (scores[1:], scores[:0]):
         with pytest.raises(NullError, match="too few"):
