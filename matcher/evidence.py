@@ -153,11 +153,9 @@ class Calibration:
         """How much closer to everything a fingerprint is than most are: its null mean less that of its length.
 
         Args:
-            words: uint64 (n,), all words so far; fewer than MIN_WORDS are compared with nobody, and have none.
+            words: uint64 (n,), all words so far.
 
         """
-        if len(words) < MIN_WORDS:
-            return 0.0
         mean: float = mean_lowest_rate(words, self._cohort_columns, ALIGNMENTS, MIN_WORDS)
         return mean - self.null_mean(len(words))
 

@@ -34,7 +34,7 @@ SCAN_MS = 320
 AIRING_US = 60_000_000
 # The tail of those who speak beside an airing is measured for so many homes of it.
 AIRING_HOMES = 16
-# What of the budget goes to triples of strangers, to pairs beside a stranger, and to averages: most of it to the longest
+# What of the budget goes to triples of strangers, to pairs beside one, and to averages: most of it to the longest
 # tail, where a larger share lowers the threshold most.
 TRIPLE_SHARE, BESIDE_SHARE, TEMPLATE_SHARE = 0.02, 0.78, 0.2
 # Sums of the same scores in another order differ by less.

@@ -30,7 +30,18 @@ from matcher.event import Event
 from matcher.evidence import shipped_calibration
 from matcher.fingerprint import FIRST_LOOK_MS, FULL_MS, LOOK_MS
 from matcher.null import look_words
-from matcher.route import AIRING_HOMES, AIRING_US, Growth, Ignore, Outcome, Policy, Reason, Route, household_digest
+from matcher.route import (
+    AIRING_HOMES,
+    AIRING_US,
+    TEMPLATE_SHARE,
+    Growth,
+    Ignore,
+    Outcome,
+    Policy,
+    Reason,
+    Route,
+    household_digest,
+)
 from pipeline.recording import Recording
 
 S = 1_000_000
@@ -261,8 +272,10 @@ def test_an_open_events_average_decides_on_less_than_that_of_one_that_is_over() 
     for averages in (1, 1000):
         assert subject._template_threshold(event, averages) < subject._template_threshold(None, averages)
     tail, budget = subject.calibration.template, subject.policy.false_ignore_budget
-    assert subject._template_threshold(event, 5) == tail.threshold(budget / 4 / subject.policy.airing_share, 1)
-    assert subject._template_threshold(None, 5) == tail.threshold(budget / 4, 5)
+    assert subject._template_threshold(event, 5) == tail.threshold(
+        TEMPLATE_SHARE * budget / subject.policy.airing_share, 1
+    )
+    assert subject._template_threshold(None, 5) == tail.threshold(TEMPLATE_SHARE * budget, 5)
 
 
 @pytest.mark.parametrize(("homes", "lone"), [(AIRING_HOMES, True), (AIRING_HOMES + 1, False)])
@@ -540,7 +553,7 @@ def test_a_request_that_ends_early_still_counts() -> None:
     heard = airing("ad", "abc", error_rate=0.36)
     full = ids(ignores(one_by_one(route(), in_order(*heard))))
     assert len(full) == 3
-    ended = heard[2][:11]
+    ended = heard[2][:13]
     outcomes = one_by_one(subject, in_order(*heard[:2], ended))
     request = subject.window.requests[ended[0].request_id]
     assert subject.window.lengths[request.row] == len(ended[-1].words)

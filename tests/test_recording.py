@@ -37,7 +37,7 @@ def test_requests_come_by_their_start_and_without_the_truth(tmp_path: Path) -> N
     assert set(vars(recording.requests[0])) == {
         *("request_id", "file", "start_s", "wake_word", "locale", "household", "device")
     }
-    assert recording.truth == {"late": Truth("late", "live", None, "accept", 5.0, 0.5, 0, "x")}
+    assert recording.truth == {"late": Truth("late", "live", None, "accept", 5.0, 0.5, 0, voice="x")}
 
 
 def test_audio_is_int16_with_its_rate(tmp_path: Path) -> None:
