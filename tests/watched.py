@@ -80,7 +80,7 @@ def paused(broker: LocalKafka) -> Iterator[None]:
 
 
 def publish_faults(settings: Settings) -> int:
-    """One bad record for each reason; a request a minute late, one chunk of it twice and one missing; odd media.
+    """One bad record for each reason; a request a minute late, a chunk of it twice and one missing later; odd media.
 
     Gives the number of chunks that can be used.
     """
@@ -99,7 +99,7 @@ def publish_faults(settings: Settings) -> int:
         "request": chunk(1, household_id="household-g"),
     }
     assert set(bad) == set(STAGES)
-    good = [chunk(seq) for seq in (0, 1, 1, 3, 4)]
+    good = [chunk(seq) for seq in (0, 1, 1, 2, 3, 4, 5, 6, 7, 8, 10, 11)]
     known = MediaFingerprint(media_id="k", kind=MediaFingerprint.KNOWN).SerializeToString()
     with producing(settings) as producer:
         for value in (*good, *bad.values()):
