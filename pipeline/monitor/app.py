@@ -64,7 +64,7 @@ class _Views:
     ) -> None:
         self._model, self._registry, self._settings, self._clock = model, registry, settings, clock
         self._readers = 0
-        self._cases: dict[tuple[str, int], dict[str, Any]] = {}
+        self._cases: dict[tuple[str, int, bool], dict[str, Any]] = {}
         self._one_at_a_time = asyncio.Lock()
 
     async def page(self, _: Request) -> Response:
@@ -87,7 +87,8 @@ class _Views:
         if case is None:
             # Not a 404: a page may well ask for what has just been dropped, and browsers complain of those aloud.
             return JSONResponse({"error": "This event is not kept any more."})
-        at = request.path_params["key"], case.version
+        # An answer from before anybody else was heard lacks the stranger: it is worked out again.
+        at = request.path_params["key"], case.version, case.stranger is None
         async with self._one_at_a_time:
             if at not in self._cases:
                 bits, calibration = load_bits(self._settings), load_calibration(self._settings)
