@@ -116,7 +116,7 @@ def _recording(street: Street) -> Recording:
 
 
 def _drawn(renderable: object, width: int) -> str:
-    console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system="truecolor")
+    console = Console(file=io.StringIO(), width=width, height=24, force_terminal=True, color_system="truecolor")
     console.print(renderable)
     assert isinstance(console.file, io.StringIO)
     return CONTROL.sub("", console.file.getvalue())
@@ -190,7 +190,7 @@ def test_the_picture_fits(width: int, homes: int) -> None:
         heights.add((now_s is None, len(lines)))
     assert len(heights) == 2
     report = score(_recording(played), decisions)
-    console = Console(file=io.StringIO(), width=width)
+    console = Console(file=io.StringIO(), width=width, height=24)
     show_end(console, played, report, decisions, None)
     assert isinstance(console.file, io.StringIO)
     assert max(map(len, console.file.getvalue().splitlines())) <= width
