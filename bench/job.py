@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 import urllib.request
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -22,7 +21,7 @@ from pipeline.errors import FailedError
 from pipeline.local.process import free_port
 from pipeline.options import Settings
 from pipeline.topics import admin_client, create_topics, delete_topics
-from pipeline.trial import Job, running_job
+from pipeline.trial import Job, running_job, trial_settings
 
 PARTITIONS = 4
 READY_WITHIN_S = 240.0
@@ -170,19 +169,7 @@ class Bench:
 @contextmanager
 def running_bench(bootstrap_servers: str, say: Say) -> Iterator[Bench]:
     """Run the job on fresh topics for the length of a `with`."""
-    name = f"bench-{uuid.uuid4().hex[:8]}"
-    own = {
-        "bootstrap_servers": bootstrap_servers,
-        "audio_topic": f"{name}-audio",
-        "decisions_topic": f"{name}-decisions",
-        "media_topic": f"{name}-media",
-        "dead_letter_topic": f"{name}-audio.dlq",
-        "control_topic": f"{name}-control",
-        "group_id": name,
-        "start_at": "earliest",
-        "metrics_port": free_port(),
-    }
-    settings = Settings.model_validate(own)
+    settings = trial_settings(Settings(metrics_port=free_port()), bootstrap_servers)
     create_topics(bootstrap_servers, settings, PARTITIONS)
     try:
         say("starting the job")

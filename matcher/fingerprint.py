@@ -24,7 +24,7 @@ def look_due_ms(audio_ms: int) -> int:
 
 
 def seed_of(request_id: str) -> int:
-    """Give the seed of a request's dither: no two requests share theirs."""
+    """Give the number that a request's dither and its draws of partners begin with: no two requests share theirs."""
     return int.from_bytes(hashlib.blake2b(request_id.encode(), digest_size=8).digest(), "little")
 
 

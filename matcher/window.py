@@ -1,6 +1,5 @@
 """The concurrent requests of one route: bounded, and expiring by event time."""
 
-import hashlib
 import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from matcher.evidence import Calibration
-from matcher.fingerprint import MAX_WORDS
+from matcher.fingerprint import MAX_WORDS, seed_of
 
 
 @dataclass(slots=True, eq=False)
@@ -75,8 +74,7 @@ class Window:
         self.lengths[row] = 0
         self.shifts[row] = 0.0
         self.heard[row] = False
-        digest = hashlib.blake2b(request_id.encode(), digest_size=8).digest()
-        self.hashes[row] = int.from_bytes(digest, "little")
+        self.hashes[row] = seed_of(request_id)
         return request, left
 
     def put(self, request: Request, words: npt.NDArray[np.uint64]) -> None:
