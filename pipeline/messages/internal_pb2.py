@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n pipeline/messages/internal.proto\x12\x11hushword.internal\"\x97\x01\n\x06Growth\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\thousehold\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x03 \x01(\t\x12\x10\n\x08start_us\x18\x04 \x01(\x03\x12\x0e\n\x06\x65nd_us\x18\x05 \x01(\x03\x12\r\n\x05words\x18\x06 \x01(\x0c\x12\x10\n\x08\x61udio_ms\x18\x07 \x01(\r\x12\x13\n\x0b\x61ppended_us\x18\x08 \x01(\x03\"\x82\x01\n\x08Progress\x12\x0e\n\x06routes\x18\x01 \x03(\t\x12\x37\n\x06needed\x18\x02 \x03(\x0b\x32\'.hushword.internal.Progress.NeededEntry\x1a-\n\x0bNeededEntry\x12\x0b\n\x03key\x18\x01 \x01(\x05\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\xb1\x01\n\nDeadLetter\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x0f\n\x07has_key\x18\x02 \x01(\x08\x12\r\n\x05value\x18\x03 \x01(\x0c\x12\r\n\x05topic\x18\x04 \x01(\t\x12\x11\n\tpartition\x18\x05 \x01(\x05\x12\x0e\n\x06offset\x18\x06 \x01(\x03\x12\x14\n\x0ctimestamp_ms\x18\x07 \x01(\x03\x12\r\n\x05stage\x18\x08 \x01(\t\x12\r\n\x05\x65rror\x18\t \x01(\t\x12\x10\n\x08redriven\x18\n \x01(\r\"\xb1\x02\n\x05\x42\x61tch\x12*\n\x07growths\x18\x01 \x03(\x0b\x32\x19.hushword.internal.Growth\x12\x13\n\x0blow_mark_us\x18\x02 \x01(\x03\x12-\n\x08progress\x18\x03 \x01(\x0b\x32\x1b.hushword.internal.Progress\x12\x33\n\x0c\x64\x65\x61\x64_letters\x18\x04 \x03(\x0b\x32\x1d.hushword.internal.DeadLetter\x12\x0f\n\x07learned\x18\x05 \x03(\x0c\x12\x11\n\twithdrawn\x18\x06 \x03(\t\x12\x0f\n\x07\x62locked\x18\x07 \x03(\x0c\x12\x11\n\tunblocked\x18\x08 \x03(\t\x12\x10\n\x08released\x18\t \x01(\x08\x12)\n\x06\x65rased\x18\n \x03(\x0b\x32\x19.hushword.internal.Erased\"*\n\x06\x45rased\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x10\n\x08until_us\x18\x02 \x01(\x03\"\xd6\x01\n\x08Verdicts\x12\x11\n\tdecisions\x18\x01 \x03(\x0c\x12\x10\n\x08\x61verages\x18\x02 \x03(\x0c\x12\x18\n\x10\x64ropped_averages\x18\x03 \x03(\t\x12-\n\x08progress\x18\x04 \x01(\x0b\x32\x1b.hushword.internal.Progress\x12\x33\n\x0c\x64\x65\x61\x64_letters\x18\x05 \x03(\x0b\x32\x1d.hushword.internal.DeadLetter\x12\'\n\x05order\x18\x06 \x01(\x0b\x32\x18.hushword.internal.Order\"#\n\x05Order\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c\"I\n\nRouteState\x12\r\n\x05route\x18\x01 \x01(\x0c\x12,\n\x05guard\x18\x02 \x01(\x0b\x32\x1d.hushword.internal.RouteGuard\"\x8c\x01\n\nRouteGuard\x12\x12\n\ntripped_us\x18\x01 \x01(\x03\x12\x31\n\x05slots\x18\x02 \x03(\x0b\x32\".hushword.internal.RouteGuard.Slot\x1a\x37\n\x04Slot\x12\x0c\n\x04slot\x18\x01 \x01(\x03\x12\x10\n\x08requests\x18\x02 \x01(\x04\x12\x0f\n\x07ignored\x18\x03 \x01(\x04\"\xd4\x06\n\rRouteSnapshot\x12:\n\x08requests\x18\x01 \x03(\x0b\x32(.hushword.internal.RouteSnapshot.Request\x12\x36\n\x06\x65vents\x18\x02 \x03(\x0b\x32&.hushword.internal.RouteSnapshot.Event\x12\x10\n\x08\x61verages\x18\x03 \x03(\x0c\x12\x13\n\x0blow_mark_us\x18\x04 \x01(\x03\x12\x19\n\x11\x63\x61talogue_version\x18\x05 \x01(\x04\x12\x0f\n\x07\x62locked\x18\x06 \x03(\x0c\x12\x39\n\x07ignored\x18\x07 \x03(\x0b\x32(.hushword.internal.RouteSnapshot.Ignored\x12)\n\x06\x65rased\x18\x08 \x03(\x0b\x32\x19.hushword.internal.Erased\x1a\xca\x01\n\x07Request\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\thousehold\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x03 \x01(\t\x12\x10\n\x08start_us\x18\x04 \x01(\x03\x12\r\n\x05words\x18\x05 \x01(\x0c\x12\x10\n\x08\x61udio_ms\x18\x06 \x01(\r\x12\x11\n\talignment\x18\x07 \x01(\x11\x12\x11\n\tlooked_ms\x18\x08 \x01(\r\x12\x0f\n\x07matched\x18\t \x01(\x08\x12\x0f\n\x07ignored\x18\n \x01(\x08\x12\r\n\x05\x65vent\x18\x0b \x01(\t\x1aQ\n\x06Member\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\talignment\x18\x02 \x01(\x11\x12\r\n\x05words\x18\x03 \x01(\x0c\x12\x11\n\thousehold\x18\x04 \x01(\t\x1a\xc8\x01\n\x05\x45vent\x12\x10\n\x08media_id\x18\x01 \x01(\t\x12\x15\n\rdiscovered_us\x18\x02 \x01(\x03\x12\x12\n\nhouseholds\x18\x03 \x03(\t\x12\x38\n\x07members\x18\x04 \x03(\x0b\x32\'.hushword.internal.RouteSnapshot.Member\x12\x12\n\nrebuilt_us\x18\x05 \x01(\x03\x12\x16\n\x0elast_joined_us\x18\x06 \x01(\x03\x12\x1c\n\x14published_households\x18\x07 \x01(\r\x1a+\n\x07Ignored\x12\x11\n\thousehold\x18\x01 \x01(\t\x12\r\n\x05\x61t_us\x18\x02 \x01(\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n pipeline/messages/internal.proto\x12\x11hushword.internal\"\xc0\x01\n\x06Growth\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\thousehold\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x03 \x01(\t\x12\x10\n\x08start_us\x18\x04 \x01(\x03\x12\x0e\n\x06\x65nd_us\x18\x05 \x01(\x03\x12\r\n\x05words\x18\x06 \x01(\x0c\x12\x10\n\x08\x61udio_ms\x18\x07 \x01(\r\x12\x13\n\x0b\x61ppended_us\x18\x08 \x01(\x03\x12\'\n\x05known\x18\t \x01(\x0b\x32\x18.hushword.internal.Known\"s\n\x05Known\x12\x10\n\x08media_id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x0c\n\x04rate\x18\x03 \x01(\x02\x12\r\n\x05words\x18\x04 \x01(\r\x12\x11\n\talignment\x18\x05 \x01(\x11\x12\x19\n\x11\x63\x61talogue_version\x18\x06 \x01(\x04\"\x82\x01\n\x08Progress\x12\x0e\n\x06routes\x18\x01 \x03(\t\x12\x37\n\x06needed\x18\x02 \x03(\x0b\x32\'.hushword.internal.Progress.NeededEntry\x1a-\n\x0bNeededEntry\x12\x0b\n\x03key\x18\x01 \x01(\x05\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\xb1\x01\n\nDeadLetter\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x0f\n\x07has_key\x18\x02 \x01(\x08\x12\r\n\x05value\x18\x03 \x01(\x0c\x12\r\n\x05topic\x18\x04 \x01(\t\x12\x11\n\tpartition\x18\x05 \x01(\x05\x12\x0e\n\x06offset\x18\x06 \x01(\x03\x12\x14\n\x0ctimestamp_ms\x18\x07 \x01(\x03\x12\r\n\x05stage\x18\x08 \x01(\t\x12\r\n\x05\x65rror\x18\t \x01(\t\x12\x10\n\x08redriven\x18\n \x01(\r\"\xb1\x02\n\x05\x42\x61tch\x12*\n\x07growths\x18\x01 \x03(\x0b\x32\x19.hushword.internal.Growth\x12\x13\n\x0blow_mark_us\x18\x02 \x01(\x03\x12-\n\x08progress\x18\x03 \x01(\x0b\x32\x1b.hushword.internal.Progress\x12\x33\n\x0c\x64\x65\x61\x64_letters\x18\x04 \x03(\x0b\x32\x1d.hushword.internal.DeadLetter\x12\x0f\n\x07learned\x18\x05 \x03(\x0c\x12\x11\n\twithdrawn\x18\x06 \x03(\t\x12\x0f\n\x07\x62locked\x18\x07 \x03(\x0c\x12\x11\n\tunblocked\x18\x08 \x03(\t\x12\x10\n\x08released\x18\t \x01(\x08\x12)\n\x06\x65rased\x18\n \x03(\x0b\x32\x19.hushword.internal.Erased\"*\n\x06\x45rased\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x10\n\x08until_us\x18\x02 \x01(\x03\"\xd6\x01\n\x08Verdicts\x12\x11\n\tdecisions\x18\x01 \x03(\x0c\x12\x10\n\x08\x61verages\x18\x02 \x03(\x0c\x12\x18\n\x10\x64ropped_averages\x18\x03 \x03(\t\x12-\n\x08progress\x18\x04 \x01(\x0b\x32\x1b.hushword.internal.Progress\x12\x33\n\x0c\x64\x65\x61\x64_letters\x18\x05 \x03(\x0b\x32\x1d.hushword.internal.DeadLetter\x12\'\n\x05order\x18\x06 \x01(\x0b\x32\x18.hushword.internal.Order\"#\n\x05Order\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c\"I\n\nRouteState\x12\r\n\x05route\x18\x01 \x01(\x0c\x12,\n\x05guard\x18\x02 \x01(\x0b\x32\x1d.hushword.internal.RouteGuard\"\x8c\x01\n\nRouteGuard\x12\x12\n\ntripped_us\x18\x01 \x01(\x03\x12\x31\n\x05slots\x18\x02 \x03(\x0b\x32\".hushword.internal.RouteGuard.Slot\x1a\x37\n\x04Slot\x12\x0c\n\x04slot\x18\x01 \x01(\x03\x12\x10\n\x08requests\x18\x02 \x01(\x04\x12\x0f\n\x07ignored\x18\x03 \x01(\x04\"\xd4\x06\n\rRouteSnapshot\x12:\n\x08requests\x18\x01 \x03(\x0b\x32(.hushword.internal.RouteSnapshot.Request\x12\x36\n\x06\x65vents\x18\x02 \x03(\x0b\x32&.hushword.internal.RouteSnapshot.Event\x12\x10\n\x08\x61verages\x18\x03 \x03(\x0c\x12\x13\n\x0blow_mark_us\x18\x04 \x01(\x03\x12\x19\n\x11\x63\x61talogue_version\x18\x05 \x01(\x04\x12\x0f\n\x07\x62locked\x18\x06 \x03(\x0c\x12\x39\n\x07ignored\x18\x07 \x03(\x0b\x32(.hushword.internal.RouteSnapshot.Ignored\x12)\n\x06\x65rased\x18\x08 \x03(\x0b\x32\x19.hushword.internal.Erased\x1a\xca\x01\n\x07Request\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\thousehold\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x03 \x01(\t\x12\x10\n\x08start_us\x18\x04 \x01(\x03\x12\r\n\x05words\x18\x05 \x01(\x0c\x12\x10\n\x08\x61udio_ms\x18\x06 \x01(\r\x12\x11\n\talignment\x18\x07 \x01(\x11\x12\x11\n\tlooked_ms\x18\x08 \x01(\r\x12\x0f\n\x07matched\x18\t \x01(\x08\x12\x0f\n\x07ignored\x18\n \x01(\x08\x12\r\n\x05\x65vent\x18\x0b \x01(\t\x1aQ\n\x06Member\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\talignment\x18\x02 \x01(\x11\x12\r\n\x05words\x18\x03 \x01(\x0c\x12\x11\n\thousehold\x18\x04 \x01(\t\x1a\xc8\x01\n\x05\x45vent\x12\x10\n\x08media_id\x18\x01 \x01(\t\x12\x15\n\rdiscovered_us\x18\x02 \x01(\x03\x12\x12\n\nhouseholds\x18\x03 \x03(\t\x12\x38\n\x07members\x18\x04 \x03(\x0b\x32\'.hushword.internal.RouteSnapshot.Member\x12\x12\n\nrebuilt_us\x18\x05 \x01(\x03\x12\x16\n\x0elast_joined_us\x18\x06 \x01(\x03\x12\x1c\n\x14published_households\x18\x07 \x01(\r\x1a+\n\x07Ignored\x12\x11\n\thousehold\x18\x01 \x01(\t\x12\r\n\x05\x61t_us\x18\x02 \x01(\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,35 +34,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PROGRESS_NEEDEDENTRY']._loaded_options = None
   _globals['_PROGRESS_NEEDEDENTRY']._serialized_options = b'8\001'
   _globals['_GROWTH']._serialized_start=56
-  _globals['_GROWTH']._serialized_end=207
-  _globals['_PROGRESS']._serialized_start=210
-  _globals['_PROGRESS']._serialized_end=340
-  _globals['_PROGRESS_NEEDEDENTRY']._serialized_start=295
-  _globals['_PROGRESS_NEEDEDENTRY']._serialized_end=340
-  _globals['_DEADLETTER']._serialized_start=343
-  _globals['_DEADLETTER']._serialized_end=520
-  _globals['_BATCH']._serialized_start=523
-  _globals['_BATCH']._serialized_end=828
-  _globals['_ERASED']._serialized_start=830
-  _globals['_ERASED']._serialized_end=872
-  _globals['_VERDICTS']._serialized_start=875
-  _globals['_VERDICTS']._serialized_end=1089
-  _globals['_ORDER']._serialized_start=1091
-  _globals['_ORDER']._serialized_end=1126
-  _globals['_ROUTESTATE']._serialized_start=1128
-  _globals['_ROUTESTATE']._serialized_end=1201
-  _globals['_ROUTEGUARD']._serialized_start=1204
-  _globals['_ROUTEGUARD']._serialized_end=1344
-  _globals['_ROUTEGUARD_SLOT']._serialized_start=1289
-  _globals['_ROUTEGUARD_SLOT']._serialized_end=1344
-  _globals['_ROUTESNAPSHOT']._serialized_start=1347
-  _globals['_ROUTESNAPSHOT']._serialized_end=2199
-  _globals['_ROUTESNAPSHOT_REQUEST']._serialized_start=1666
-  _globals['_ROUTESNAPSHOT_REQUEST']._serialized_end=1868
-  _globals['_ROUTESNAPSHOT_MEMBER']._serialized_start=1870
-  _globals['_ROUTESNAPSHOT_MEMBER']._serialized_end=1951
-  _globals['_ROUTESNAPSHOT_EVENT']._serialized_start=1954
-  _globals['_ROUTESNAPSHOT_EVENT']._serialized_end=2154
-  _globals['_ROUTESNAPSHOT_IGNORED']._serialized_start=2156
-  _globals['_ROUTESNAPSHOT_IGNORED']._serialized_end=2199
+  _globals['_GROWTH']._serialized_end=248
+  _globals['_KNOWN']._serialized_start=250
+  _globals['_KNOWN']._serialized_end=365
+  _globals['_PROGRESS']._serialized_start=368
+  _globals['_PROGRESS']._serialized_end=498
+  _globals['_PROGRESS_NEEDEDENTRY']._serialized_start=453
+  _globals['_PROGRESS_NEEDEDENTRY']._serialized_end=498
+  _globals['_DEADLETTER']._serialized_start=501
+  _globals['_DEADLETTER']._serialized_end=678
+  _globals['_BATCH']._serialized_start=681
+  _globals['_BATCH']._serialized_end=986
+  _globals['_ERASED']._serialized_start=988
+  _globals['_ERASED']._serialized_end=1030
+  _globals['_VERDICTS']._serialized_start=1033
+  _globals['_VERDICTS']._serialized_end=1247
+  _globals['_ORDER']._serialized_start=1249
+  _globals['_ORDER']._serialized_end=1284
+  _globals['_ROUTESTATE']._serialized_start=1286
+  _globals['_ROUTESTATE']._serialized_end=1359
+  _globals['_ROUTEGUARD']._serialized_start=1362
+  _globals['_ROUTEGUARD']._serialized_end=1502
+  _globals['_ROUTEGUARD_SLOT']._serialized_start=1447
+  _globals['_ROUTEGUARD_SLOT']._serialized_end=1502
+  _globals['_ROUTESNAPSHOT']._serialized_start=1505
+  _globals['_ROUTESNAPSHOT']._serialized_end=2357
+  _globals['_ROUTESNAPSHOT_REQUEST']._serialized_start=1824
+  _globals['_ROUTESNAPSHOT_REQUEST']._serialized_end=2026
+  _globals['_ROUTESNAPSHOT_MEMBER']._serialized_start=2028
+  _globals['_ROUTESNAPSHOT_MEMBER']._serialized_end=2109
+  _globals['_ROUTESNAPSHOT_EVENT']._serialized_start=2112
+  _globals['_ROUTESNAPSHOT_EVENT']._serialized_end=2312
+  _globals['_ROUTESNAPSHOT_IGNORED']._serialized_start=2314
+  _globals['_ROUTESNAPSHOT_IGNORED']._serialized_end=2357
 # @@protoc_insertion_point(module_scope)

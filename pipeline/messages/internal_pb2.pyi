@@ -6,7 +6,7 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Growth(_message.Message):
-    __slots__ = ("request_id", "household", "device", "start_us", "end_us", "words", "audio_ms", "appended_us")
+    __slots__ = ("request_id", "household", "device", "start_us", "end_us", "words", "audio_ms", "appended_us", "known")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     HOUSEHOLD_FIELD_NUMBER: _ClassVar[int]
     DEVICE_FIELD_NUMBER: _ClassVar[int]
@@ -15,6 +15,7 @@ class Growth(_message.Message):
     WORDS_FIELD_NUMBER: _ClassVar[int]
     AUDIO_MS_FIELD_NUMBER: _ClassVar[int]
     APPENDED_US_FIELD_NUMBER: _ClassVar[int]
+    KNOWN_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     household: str
     device: str
@@ -23,7 +24,24 @@ class Growth(_message.Message):
     words: bytes
     audio_ms: int
     appended_us: int
-    def __init__(self, request_id: _Optional[str] = ..., household: _Optional[str] = ..., device: _Optional[str] = ..., start_us: _Optional[int] = ..., end_us: _Optional[int] = ..., words: _Optional[bytes] = ..., audio_ms: _Optional[int] = ..., appended_us: _Optional[int] = ...) -> None: ...
+    known: Known
+    def __init__(self, request_id: _Optional[str] = ..., household: _Optional[str] = ..., device: _Optional[str] = ..., start_us: _Optional[int] = ..., end_us: _Optional[int] = ..., words: _Optional[bytes] = ..., audio_ms: _Optional[int] = ..., appended_us: _Optional[int] = ..., known: _Optional[_Union[Known, _Mapping]] = ...) -> None: ...
+
+class Known(_message.Message):
+    __slots__ = ("media_id", "score", "rate", "words", "alignment", "catalogue_version")
+    MEDIA_ID_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
+    RATE_FIELD_NUMBER: _ClassVar[int]
+    WORDS_FIELD_NUMBER: _ClassVar[int]
+    ALIGNMENT_FIELD_NUMBER: _ClassVar[int]
+    CATALOGUE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    media_id: str
+    score: float
+    rate: float
+    words: int
+    alignment: int
+    catalogue_version: int
+    def __init__(self, media_id: _Optional[str] = ..., score: _Optional[float] = ..., rate: _Optional[float] = ..., words: _Optional[int] = ..., alignment: _Optional[int] = ..., catalogue_version: _Optional[int] = ...) -> None: ...
 
 class Progress(_message.Message):
     __slots__ = ("routes", "needed")
