@@ -427,13 +427,15 @@ def test_the_command_says_what_it_makes_and_what_it_made(tmp_path: Path) -> None
     """Options reach the scene; the closing line counts what is to be accepted and ignored."""
     folder = tmp_path / "new" / "r"
     options = ["--minutes", "0.5", "--homes", "10", "--events", "1", "--event-size", "3", "--live-per-minute", "4"]
-    result = run(folder, *options, "--snr", "12", "--wake-words", "computer", "--split", "evaluation", "--workers", "1")
+    options += ["--wake-words", "computer", "--split", "evaluation", "--workers", "1"]
+    result = run(folder, *options, "--snr", "12", "--request-s", "1.5")
     assert result.exit_code == 0, result.exception
     assert "2 to accept" in result.stdout
     assert "about" in result.stderr
     lines = entries(folder)
     assert {line["wake_word"] for line in lines} == {"computer"}
     assert {line["snr_db"] for line in lines} == {12.0}
+    assert {soundfile.info(folder / line["file"]).frames for line in lines} == {24_000}
     assert {line["household"] for line in lines} <= {f"h{i:04d}" for i in range(10)}
 
 
@@ -452,6 +454,7 @@ def test_the_command_says_what_it_makes_and_what_it_made(tmp_path: Path) -> None
         (["--split", "training"], "--split training"),
         (["--locale", "de-DE"], "the clips are English"),
         (["--seed", "-1"], "--seed -1"),
+        (["--request-s", "0.5"], "a request lasts 1 to 30 s"),
         (["--events", "0", "--live-per-minute", "0"], "nobody speaks"),
     ],
 )

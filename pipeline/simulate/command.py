@@ -33,6 +33,9 @@ def simulate(
         int | None, typer.Option(help="Later airings in one home alone [default: a third of the large events].")
     ] = None,
     live_per_minute: Annotated[float | None, typer.Option(help="Requests of people a minute [default: 14].")] = None,
+    request_s: Annotated[
+        str | None, typer.Option(help="Length of a request in seconds [default: 2.5-3].", metavar="MIX")
+    ] = None,
     snr: Annotated[
         str | None, typer.Option(help="Signal-to-noise ratios in dB [default: 0,5,10,15,20,25].", metavar="MIX")
     ] = None,
@@ -59,6 +62,7 @@ def simulate(
             "event_size": event_size,
             "reruns": reruns,
             "live_per_minute": live_per_minute,
+            "request_s": request_s,
             "snr_db": snr,
             "wake_words": _names(wake_words),
             "locales": _names(locale),

@@ -20,7 +20,6 @@ from pipeline.simulate.truth import Airing, event_of, expectation, kind
 
 PRE_ROLL_S = 0.5
 JITTER_MS = 80.0
-DURATION_S = (2.5, 3.0)
 TEMPO = 0.03  # a person says a thing a little faster and higher, or slower and lower, each time
 SAME_WORDS_APART_S = 30.0  # a synthetic voice that repeats its words too soon would be one recording heard twice
 CROWD_PITCH = 0.2  # how far a person's pitch is moved in a crowd, with its formants
@@ -182,10 +181,16 @@ def _in_time(heard: Heard, wake_word_at_s: float, settings: Settings) -> Heard:
     return replace(
         heard,
         start_s=round(start_s, 4),
-        duration_s=round(float(rng.uniform(*DURATION_S)), 3),
+        duration_s=round(_length_s(rng, settings), 3),
         jitter_ms=jitter_ms,
         noise=str(rng.choice(CROWD_NOISES if settings.crowd else NOISES)),
     )
+
+
+def _length_s(rng: np.random.Generator, settings: Settings) -> float:
+    spans_s = settings.request_spans_s
+    low_s, high_s = spans_s[int(rng.integers(len(spans_s)))] if len(spans_s) > 1 else spans_s[0]
+    return float(rng.uniform(low_s, high_s))
 
 
 def _with_snrs(heard: list[Heard], settings: Settings) -> list[Heard]:

@@ -33,6 +33,7 @@ class Settings:
     event_size: str = "1-40"
     snr_db: str = "0,5,10,15,20,25"
     live_per_minute: float = 14.0
+    request_s: str = "2.5-3"
     reruns: int | None = None  # None: one for every three events
     wake_words: tuple[str, ...] = ("alexa",)
     locales: tuple[str, ...] = ("en-US",)  # of homes; the clips are English of any accent
@@ -63,6 +64,8 @@ class Settings:
         if min(self.live_per_minute, self.events, self.reruns or 0, self.homes or 1) < 0:
             raise InputError("--live-per-minute, --events, --reruns and --homes cannot be negative")
         _ = self.snrs_db
+        if not all(1 <= low <= high <= 30 for low, high in self.request_spans_s):
+            raise InputError(f"--request-s {self.request_s}: a request lasts 1 to 30 s")
 
     @property
     def event_sizes(self) -> list[Span]:
@@ -73,6 +76,11 @@ class Settings:
     def snrs_db(self) -> list[Span]:
         """Spans of signal-to-noise ratios."""
         return parse_spans(self.snr_db, "--snr")
+
+    @property
+    def request_spans_s(self) -> list[Span]:
+        """Spans of lengths of requests."""
+        return parse_spans(self.request_s, "--request-s")
 
     @property
     def home_count(self) -> int:
