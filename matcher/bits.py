@@ -41,6 +41,11 @@ class Bits(Protocol):
         """Frames that one word is made of."""
         ...
 
+    @property
+    def frames_before(self) -> int:
+        """Frames before its own that a word looks at."""
+        ...
+
     def words(self, energies: npt.NDArray[np.float32], start: int = 0) -> npt.NDArray[np.uint64]:
         """Words from the start-th on: float32 (frames, BANDS) to uint64 (word_count(frames, bits) - start,)."""
         ...
@@ -92,6 +97,11 @@ class GradientBits:
     def frames_per_word(self) -> int:
         """Two hops, and the span of the second."""
         return self.span_frames + HOPS_PER_WORD
+
+    @property
+    def frames_before(self) -> int:
+        """None."""
+        return 0
 
     def words(self, energies: npt.NDArray[np.float32], start: int = 0) -> npt.NDArray[np.uint64]:
         """Bit 32 h + b of word n is E(k+8, b) - E(k+8, b+1) > E(k, b) - E(k, b+1), where k = 2 n + h.
@@ -211,6 +221,11 @@ class LearnedBits:
     def frames_per_word(self) -> int:
         """Frames from the first tap to the last."""
         return (len(self.filters) - 1) * self.tap_frames + 1
+
+    @property
+    def frames_before(self) -> int:
+        """Frames of the mean that lie before the first tap."""
+        return max(0, self.mean_frames - self.frames_per_word)
 
     def words(self, energies: npt.NDArray[np.float32], start: int = 0) -> npt.NDArray[np.uint64]:
         """Bit b of word n is the sign of filter b over the frames from 2 n on.

@@ -1,11 +1,12 @@
 """One request's fingerprint, growing while its audio streams in."""
 
 import hashlib
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
 
-from matcher.bits import Bits, frame_count
+from matcher.bits import HOPS_PER_WORD, Bits, frame_count, word_count
 from matcher.grid import BANDS, HOP_MS, SAMPLE_RATE_HZ, FilterBank
 
 # At the first look some of the clearest cases are sure already. What follows the last is silence after the command,
@@ -29,20 +30,23 @@ def seed_of(request_id: str) -> int:
 
 
 class Fingerprint:
-    """Keeps the energies of up to FULL_MS of audio, and gives all words so far whenever a look is due.
+    """The words of a request's audio up to `full_ms`: all so far, whenever a look is due.
 
     Looks at the same audio give the same words, whatever the sizes of the chunks that brought it.
     """
 
-    def __init__(self, request_id: str, bits: Bits) -> None:
-        """`request_id` seeds the dither."""
+    def __init__(self, request_id: str, bits: Bits, full_ms: int = FULL_MS) -> None:
+        """`request_id` seeds the dither; over FULL_MS of audio are for those who ask for `looks`."""
         self._bank = FilterBank(seed_of(request_id))
         self._bits = bits
-        self._energies = np.empty((frame_count(FULL_MS), BANDS), np.float32)
+        self._full_ms = full_ms
+        # Those that words to come are made of: as many before the first of them as it looks back.
+        self._energies = np.empty((0, BANDS), np.float32)
         self._frames = 0
         self._words = np.empty(0, np.uint64)
         self._samples = 0
         self._looked_ms = 0
+        self._listened_ms = 0
 
     def grow(self, samples: npt.NDArray[np.int16] | npt.NDArray[np.float32]) -> npt.NDArray[np.uint64] | None:
         """Take the next samples.
@@ -51,26 +55,54 @@ class Fingerprint:
             samples: (n,) at 16 kHz, int16 or float32 on the int16 scale.
 
         Returns:
-            uint64 (n,), all words so far, when these samples bring the request to its next look; None otherwise.
+            uint64 (n,), all words so far, at most MAX_WORDS, when these samples bring the request to its next look;
+            None otherwise.
 
         """
         if self.full:
             return None
-        new = self._bank.push(samples)[: len(self._energies) - self._frames]
-        self._energies[self._frames : self._frames + len(new)] = new
+        new = self._bank.push(samples)[: frame_count(self._full_ms) - self._frames]
+        self._energies = np.concatenate((self._energies, new))
         self._frames += len(new)
         self._samples += len(samples)
-        due_ms = look_due_ms(self._samples * 1000 // SAMPLE_RATE_HZ)
+        due_ms = look_due_ms(self._audio_ms)
         if due_ms <= self._looked_ms:
             return None
         self._looked_ms = due_ms
-        self._words = np.concatenate((self._words, self._bits.words(self._energies[: self._frames], len(self._words))))
-        return self._words
+        return self._all_words()[: word_count(frame_count(FULL_MS), self._bits)]
+
+    def looks(self, first_ms: int) -> Iterator[npt.NDArray[np.uint64]]:
+        """Give, for every LOOK_MS from `first_ms` to `full_ms` that has come since the last call, the words of then.
+
+        What a look gives depends on its audio alone, and not on how much has come at once: uint64 (n,), rising n.
+        """
+        for look_ms in range(max(first_ms, self._listened_ms + LOOK_MS), self._audio_ms + 1, LOOK_MS):
+            self._listened_ms = look_ms
+            frames = frame_count(look_ms)
+            if frames >= self._bits.frames_per_word + self._bits.frames_before:
+                yield self._all_words()[: word_count(frames, self._bits)]
 
     @property
     def full(self) -> bool:
         """Whether more audio would add nothing."""
-        return self._looked_ms == FULL_MS
+        return self._audio_ms >= self._full_ms
+
+    @property
+    def _audio_ms(self) -> int:
+        return min(self._samples * 1000 // SAMPLE_RATE_HZ, self._full_ms)
+
+    def _all_words(self) -> npt.NDArray[np.uint64]:
+        kept = self._first_frame()
+        new = self._bits.words(self._energies, len(self._words) - kept // HOPS_PER_WORD)
+        if len(new):
+            self._words = np.concatenate((self._words, new))
+            self._energies = self._energies[self._first_frame() - kept :].copy()
+        return self._words
+
+    def _first_frame(self) -> int:
+        """Frame from which on the next words need the energies: the first of a word."""
+        before = -(-self._bits.frames_before // HOPS_PER_WORD)
+        return HOPS_PER_WORD * max(0, len(self._words) - before)
 
 
 def whole_fingerprint(

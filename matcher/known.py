@@ -113,6 +113,10 @@ class KnownMedia:
         """Forget an entry; tells whether there was one."""
         return self.entries.pop(media_id, None) is not None
 
+    def words(self, media_id: str) -> npt.NDArray[np.uint64]:
+        """Give the words of an entry, uint64 (n,)."""
+        return self.entries[media_id].words
+
     def listen(self, start_us: int) -> "Listening":
         """Begin with a request that started at this event time."""
         return Listening(self, start_us)

@@ -1,12 +1,16 @@
 """Who watches a route decide: for explanations. A route without one does nothing for it."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from matcher.catalogue import Average
 from matcher.event import Triple
 from matcher.evidence import Comparison, Evidence
+from matcher.known import KnownMatch
 from matcher.window import Request
+
+if TYPE_CHECKING:
+    from matcher.route import Growth
 
 
 class Observer(Protocol):
@@ -14,6 +18,9 @@ class Observer(Protocol):
 
     def blocked(self, request: Request) -> None:
         """A request sounds like something that is blocked."""
+
+    def known(self, growth: "Growth", match: KnownMatch, *, blocked: bool) -> None:
+        """A request was recognised by its reader; or it was, and what it was recognised as sounds blocked."""
 
     def catalogue(self, request: Request, best: tuple[Average, Evidence] | None, tried: int, threshold: float) -> None:
         """A request was held against the averages; the best of them, where anything could be compared."""

@@ -18,6 +18,7 @@ from matcher.catalogue import NEVER_US, Average, Catalogue
 from matcher.event import Event, Triple, best_triple
 from matcher.evidence import MIN_WORDS, Calibration, Comparison, Evidence, compare
 from matcher.fingerprint import LOOK_MS, look_due_ms
+from matcher.known import KnownMatch
 from matcher.observer import Observer
 from matcher.window import Request, Window
 
@@ -37,6 +38,8 @@ AIRING_HOMES = 16
 # What of the budget goes to triples of strangers, to pairs beside one, and to averages: most of it to the longest
 # tail, where a larger share lowers the threshold most.
 TRIPLE_SHARE, BESIDE_SHARE, TEMPLATE_SHARE = 0.02, 0.78, 0.2
+# What known media have beside that, where there are any.
+KNOWN_SHARE = 0.1
 # Sums of the same scores in another order differ by less.
 ROUNDING = 1e-9
 # A household that asks again so soon after it was ignored may have been a person: the proxy for false ignores.
@@ -50,6 +53,7 @@ class Reason(Enum):
 
     CONCURRENT = 1
     DISCOVERED = 2
+    KNOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,7 @@ class Growth:
         words: uint64 (n,), all words so far.
         audio_ms: audio of the request that had arrived.
         appended_us: broker's append time of the chunk that brought it to this look.
+        known: what the request was recognised as: then `words` are the entry's, and nothing more of the request comes.
 
     """
 
@@ -104,6 +109,7 @@ class Growth:
     words: npt.NDArray[np.uint64]
     audio_ms: int
     appended_us: int
+    known: KnownMatch | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +171,7 @@ class Route:
         self.events: dict[str, Event] = {}
         self.ignored_at_us: dict[str, int] = {}  # by household, the latest last, for as long as it may ask again
         self.erased_until_us: dict[str, int] = {}  # by digest of a household: its requests of before are not heard
+        self.recognised_at_us: dict[str, int] = {}  # by request id, the latest last: what may come again of it is over
         self.now_us = -(2**62)  # event time: the latest end of a growth, or the latest low mark
         self._appended_us = 0  # when the chunk was appended that is being heard
 
@@ -267,6 +274,11 @@ class Route:
                 outcome.counts["erased_growths"] += 1
                 return
         request = self.window.requests.get(growth.request_id)
+        if growth.request_id in self.recognised_at_us:
+            return
+        if growth.known is not None:
+            self._recognise(growth, growth.known, request, outcome)
+            return
         if request is None:
             if growth.start_us < self.now_us - self.policy.window_us:
                 outcome.counts["too_late"] += 1
@@ -275,10 +287,7 @@ class Route:
             outcome.counts["window_overflow"] += len(left) + (request is None)
             if request is None:
                 return
-            outcome.counts["requests"] += 1
-            ignored_us = self.ignored_at_us.get(growth.household)
-            if ignored_us is not None and ignored_us < growth.start_us <= ignored_us + ASKED_AGAIN_US:
-                outcome.counts["asked_again"] += 1
+            self._count(growth, outcome)
         due_ms = look_due_ms(growth.audio_ms)
         if due_ms <= request.looked_ms:
             return  # a reader that was restarted gives again what it gave before
@@ -288,6 +297,33 @@ class Route:
         if request.event in self.events:
             self.events[request.event].grow(request.request_id, self.window.fingerprint(request))
         self._look(request, growth.end_us, outcome)
+
+    def _count(self, growth: Growth, outcome: Outcome) -> None:
+        """Count a request that was not heard before."""
+        outcome.counts["requests"] += 1
+        ignored_us = self.ignored_at_us.get(growth.household)
+        if ignored_us is not None and ignored_us < growth.start_us <= ignored_us + ASKED_AGAIN_US:
+            outcome.counts["asked_again"] += 1
+
+    def _recognise(self, growth: Growth, known: KnownMatch, request: Request | None, outcome: Outcome) -> None:
+        """Ignore a request that the reader knows, unless what it knows sounds blocked here: it needs no window."""
+        self.recognised_at_us[growth.request_id] = growth.end_us
+        if len(self.recognised_at_us) > self.policy.window_requests:
+            del self.recognised_at_us[next(iter(self.recognised_at_us))]
+        if request is None:
+            self._count(growth, outcome)
+        elif request.ignored:
+            return
+        blocked = self._is_blocked(known.media_id, growth.words, outcome)
+        if self.observer is not None:
+            self.observer.known(growth, known, blocked=blocked)
+        if blocked:
+            return
+        if request is not None:
+            self.window.mark_ignored(request)
+        self._appended_us = growth.appended_us
+        version = known.catalogue_version
+        self._tell(growth, Reason.KNOWN, known.media_id, 1, known.evidence, version, growth.end_us, outcome)
 
     def _expire(self, now_us: int, outcome: Outcome) -> None:
         """Let event time pass: by the growths themselves, so that it does not matter how they were batched."""
@@ -303,6 +339,11 @@ class Route:
             if self.ignored_at_us[household] >= now_us - ASKED_AGAIN_US - self.policy.window_us:
                 break
             del self.ignored_at_us[household]
+        while self.recognised_at_us:
+            request_id = next(iter(self.recognised_at_us))
+            if self.recognised_at_us[request_id] >= now_us - 2 * self.policy.window_us:
+                break
+            del self.recognised_at_us[request_id]
         for event in list(self.events.values()):
             if event.last_joined_us < now_us - AIRING_US:
                 self._rebuild(event, event.rebuilt_us, outcome, closing=True)
@@ -591,6 +632,20 @@ class Route:
         outcome: Outcome,
     ) -> None:
         self.window.mark_ignored(request)
+        households = media.households if isinstance(media, Average) else len(media.households)
+        self._tell(request, reason, media.media_id, households, evidence, self.catalogue.version, at_us, outcome)
+
+    def _tell(
+        self,
+        request: Request | Growth,
+        reason: Reason,
+        media_id: str,
+        households: int,
+        evidence: Evidence,
+        catalogue_version: int,
+        at_us: int,
+        outcome: Outcome,
+    ) -> None:
         outcome.counts["ignored"] += 1
         self.ignored_at_us.pop(request.household, None)
         self.ignored_at_us[request.household] = at_us
@@ -602,8 +657,8 @@ class Route:
                 household=request.household,
                 device=request.device,
                 reason=reason,
-                media_id=media.media_id,
-                households=media.households if isinstance(media, Average) else len(media.households),
+                media_id=media_id,
+                households=households,
                 bit_error_rate=evidence.rate,
                 bits_compared=BITS_PER_WORD * evidence.words,
                 alignment_ms=evidence.alignment * WORD_MS,
@@ -611,6 +666,6 @@ class Route:
                 audio_used_ms=request.audio_ms,
                 decided_at_us=at_us,
                 audio_appended_us=self._appended_us,
-                catalogue_version=self.catalogue.version,
+                catalogue_version=catalogue_version,
             )
         )

@@ -8,7 +8,7 @@ read first.
 import heapq
 import zlib
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,8 +16,9 @@ import numpy.typing as npt
 import soxr
 
 from matcher.bits import Bits
-from matcher.fingerprint import Fingerprint
+from matcher.fingerprint import FULL_MS, MAX_WORDS, Fingerprint
 from matcher.grid import SAMPLE_RATE_HZ
+from matcher.known import FIRST_KNOWN_LOOK_MS, FULL_KNOWN_MS, KnownMatch, KnownMedia, Listening
 from matcher.route import Growth
 from pipeline.chunks import HOLE_US, BadRecordError, Chunk, LowMark, read_record
 from pipeline.marks import LEAP_US, NEVER_US, PartitionMark
@@ -68,6 +69,9 @@ class _Open:
     heard_us: int = 0
     ended: bool = False
     fingerprint: Fingerprint | None = None
+    media: KnownMedia | None = None
+    listening: Listening | None = None
+    recognised: bool = False
     resampler: soxr.ResampleStream | None = None
 
 
@@ -81,15 +85,30 @@ class _Partition:
 class Assembler:
     """Assembles the requests of some partitions, and gives their fingerprints whenever a look is due.
 
-    `positions` are the offsets from which each partition is new, and `emitted_us` the low mark up to which growths of
-    older offsets were given out already (NEVER_US: none were). Records before a position rebuild what was carried.
+    A request that is known media is given once, with what it was recognised as, and its audio is dropped from there.
     """
 
     def __init__(
-        self, limits: AssemblyLimits, bits: Bits, positions: Mapping[int, int], emitted_us: int = NEVER_US
+        self,
+        limits: AssemblyLimits,
+        bits: Bits,
+        positions: Mapping[int, int],
+        emitted_us: int = NEVER_US,
+        known: Callable[[str, str], KnownMedia | None] = lambda _wake_word, _locale: None,
     ) -> None:
+        """Begin at some offsets.
+
+        Args:
+            limits: what bounds it.
+            bits: the kind of bits.
+            positions: offsets from which each partition is new; records before rebuild what was carried.
+            emitted_us: low mark up to which growths of older offsets were given out already; NEVER_US: none were.
+            known: gives the known media of a wake word and a locale, or None; asked when a request begins.
+
+        """
         self.limits = limits
         self._bits = bits
+        self._known = known
         self.low_mark_us = NEVER_US
         self.counts: Counter[str] = Counter()
         self._partitions = {partition: _Partition(position) for partition, position in positions.items()}
@@ -234,15 +253,22 @@ class Assembler:
             request.ended = True
             return None
         if request.fingerprint is None:
-            request.fingerprint = Fingerprint(chunk.request_id, self._bits)
             request.start_us = chunk.start_us
+            request.media = self._known(chunk.wake_word, chunk.locale)
+            request.listening = None if request.media is None else request.media.listen(chunk.start_us)
+            full_ms = FULL_MS if request.media is None else FULL_KNOWN_MS
+            request.fingerprint = Fingerprint(chunk.request_id, self._bits, full_ms)
             self.counts["requests"] += 1
         request.next_seq += 1
         request.end_us = chunk.end_us
         request.heard_us += chunk.end_us - chunk.start_us
-        if request.fingerprint.full:
+        if request.fingerprint.full or request.recognised:
             return None
         words = request.fingerprint.grow(_at_16_khz(request, chunk))
+        known = self._listen(request, request.fingerprint)
+        if known is not None and request.media is not None:
+            request.recognised = True
+            words = request.media.words(known.media_id)[:MAX_WORDS]
         if words is None:
             return None
         return Growth(
@@ -254,7 +280,19 @@ class Assembler:
             words=words,
             audio_ms=request.heard_us // 1000,
             appended_us=appended_us,
+            known=known,
         )
+
+    def _listen(self, request: _Open, fingerprint: Fingerprint) -> KnownMatch | None:
+        """Hold a request against known media at each look that has come due, as if each had come alone."""
+        if request.listening is None:
+            return None
+        for words in fingerprint.looks(FIRST_KNOWN_LOOK_MS):
+            self.counts["known_looks"] += 1
+            match = request.listening.look(words)
+            if match is not None:
+                return match
+        return None
 
     def _forget(self) -> None:
         """Drop what is over, about once a second of capture: nobody compares it, and no audio comes any more."""

@@ -13,6 +13,9 @@ from pipeline.messages.hushword_pb2 import PCM_S16LE, AudioChunk, Encoding
 # Where a record can fail.
 Stage = Literal["decode", "fields", "audio", "time", "request"]
 STAGES: tuple[str, ...] = get_args(Stage)
+# That of a record of the media topic.
+MEDIA_STAGE = "media"
+LETTER_STAGES = (*STAGES, MEDIA_STAGE)
 RATES_HZ = frozenset({8000, 16_000, 22_050, 24_000, 44_100, 48_000})
 MAX_ID_LENGTH = 128
 MAX_CHUNK_MS = 1000

@@ -19,7 +19,7 @@ from kafka.errors import (
 )
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from pipeline.chunks import STAGES
+from pipeline.chunks import LETTER_STAGES
 from pipeline.messages.hushword_pb2 import Decision
 from pipeline.metrics import DECISION_LABELS, decision_labels
 from pipeline.options import Settings
@@ -80,7 +80,7 @@ class Exporter:
         # An alert on a rate needs the zero before the first one.
         for labels in DECISION_LABELS:
             self._decisions.labels(*labels)
-        for stage in (*STAGES, OTHER):
+        for stage in (*LETTER_STAGES, OTHER):
             self._letters.labels(stage)
 
     def start(self) -> None:
@@ -171,7 +171,7 @@ class Exporter:
     def _take(self, record: Any) -> None:
         if record.topic == self._settings.dead_letter_topic:
             reason = dict(record.headers).get("stage", b"").decode(errors="replace")
-            self._letters.labels(reason if reason in STAGES else OTHER).inc()
+            self._letters.labels(reason if reason in LETTER_STAGES else OTHER).inc()
             return
         try:
             decision = Decision.FromString(record.value or b"")
@@ -197,7 +197,7 @@ class Exporter:
                 self._positions[at] = 0 if self._found else end
         self._found = True
         for at, offset in _committed(clients.admin, self._settings.group_id).items():
-            if at in ends:
+            if at in ends and at.topic == topics["audio"]:
                 self._lag.labels(at.topic, str(at.partition)).set(max(0, ends[at] - offset))
         media = [at for at in partitions if at.topic == topics["media"]]
         begins = clients.consumer.beginning_offsets(media, timeout_ms=ANSWER_MS)

@@ -13,7 +13,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from matcher.catalogue import Catalogue
 from matcher.route import Route
-from pipeline.chunks import STAGES
+from pipeline.chunks import LETTER_STAGES
 from pipeline.messages.hushword_pb2 import Decision
 
 # Wake words and locales are what devices say they are: so many routes of a process have a name, the rest share one.
@@ -70,8 +70,12 @@ CATALOGUE_NEWEST = _gauge(
     "hushword_catalogue_newest_timestamp_seconds", "When the newest average was discovered.", ("route",)
 )
 CATALOGUE_READY = _gauge("hushword_catalogue_ready", "1 once the media topic has been read to its end.")
+KNOWN_ENTRIES = _gauge("hushword_known_entries", "Entries of known media in the reader.")
+KNOWN_CAPACITY = _gauge("hushword_known_capacity_entries", "Bound of them.")
+KNOWN_VERSION = _gauge("hushword_known_version", "Version of known media: how far the media topic was read.")
+KNOWN_LOOKS = Counter("hushword_known_looks", "Times that a request was held against known media.")
 MEDIA_RECORDS_LEFT_OUT = Counter(
-    "hushword_media_records_left_out", "Records of the media topic that are no averages for this version.", ["reason"]
+    "hushword_media_records_left_out", "Records of the media topic that this version leaves alone.", ["reason"]
 )
 BLOCKED = Counter("hushword_blocked", "Requests, events and averages that sound like something blocked.")
 BLOCKED_OVERFLOW = Counter("hushword_blocked_overflow", "Blocked averages that had to make room: blocked no longer.")
@@ -92,10 +96,12 @@ ASKED_AGAIN = Counter(
 COMMITS_REFUSED = Counter("hushword_commits_refused", "Commits of offsets that the broker refused.")
 
 # An alert on a rate needs the zero before the first one.
-for _stage in STAGES:
+for _stage in LETTER_STAGES:
     DEAD_LETTERS.labels(_stage)
 for _reason in ("other_kind", "malformed"):
     ORDERS_LEFT_OUT.labels(_reason)
+for _reason in ("other_kind", "other_bits", "malformed", "known_entries"):
+    MEDIA_RECORDS_LEFT_OUT.labels(_reason)
 for _labels in DECISION_LABELS:
     DECISIONS.labels(*_labels)
 
@@ -110,6 +116,7 @@ OF_READER: Mapping[str, Counter] = {
     "duplicate_chunks": CHUNKS_LEFT_OUT.labels("duplicate"),
     "chunks_after_gap": CHUNKS_LEFT_OUT.labels("after_gap"),
     "chunks_over_limit": CHUNKS_LEFT_OUT.labels("open_requests"),
+    "known_looks": KNOWN_LOOKS,
     "chunks_of_routes_over_limit": CHUNKS_LEFT_OUT.labels("routes"),
 }
 # What matcher.route.Route counts, likewise; those of the second table by route.

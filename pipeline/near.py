@@ -11,7 +11,8 @@ import numpy.typing as npt
 from matcher.catalogue import Average
 from matcher.event import Triple, best_triple
 from matcher.evidence import Comparison, Evidence, compare
-from matcher.route import AIRING_HOMES, EDGE_SCORE, Route
+from matcher.known import KnownMatch
+from matcher.route import AIRING_HOMES, EDGE_SCORE, Growth, Route
 from matcher.window import Request
 
 Kind = Literal["triple", "average"]
@@ -93,6 +94,9 @@ class RouteWatch:
 
     def blocked(self, request: Request) -> None:
         """It comes near to nothing."""
+
+    def known(self, growth: Growth, match: KnownMatch, *, blocked: bool) -> None:
+        """It is not near, it is known."""
 
     def catalogue(self, request: Request, best: tuple[Average, Evidence] | None, tried: int, threshold: float) -> None:  # noqa: ARG002
         """Note how near the best average is."""

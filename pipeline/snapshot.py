@@ -50,6 +50,8 @@ def snapshot(route: Route) -> bytes:
         message.ignored.add(household=household, at_us=at_us)
     for digest, until_us in route.erased_until_us.items():
         message.erased.add(digest=digest, until_us=until_us)
+    for request_id, at_us in route.recognised_at_us.items():
+        message.recognised.add(request_id=request_id, at_us=at_us)
     for average in route.blocked.averages.values():
         message.blocked.append(average_to_message(average, route.name, route.calibration.bits).SerializeToString())
     return message.SerializeToString()
@@ -65,6 +67,7 @@ def restore(data: bytes, name: str, policy: Policy, calibration: Calibration) ->
         route.blocked.put(average_from_message(MediaFingerprint.FromString(entry)))
     route.ignored_at_us = {entry.household: entry.at_us for entry in message.ignored}
     route.erased_until_us = {entry.digest: entry.until_us for entry in message.erased}
+    route.recognised_at_us = {entry.request_id: entry.at_us for entry in message.recognised}
     route.catalogue.version = message.catalogue_version
     route.now_us = message.low_mark_us
     for saved in message.requests:

@@ -10,7 +10,8 @@ from matcher.catalogue import Average
 from matcher.event import Triple
 from matcher.evidence import Comparison, Evidence
 from matcher.grid import HOP_MS
-from matcher.route import Ignore
+from matcher.known import KnownMatch
+from matcher.route import Growth, Ignore, Reason
 from matcher.window import Request
 
 BEST_PAIRS = 5
@@ -39,8 +40,9 @@ class Candidate:
 class Step:
     """One thing that was tried: at which event time, with how much audio, and what was needed.
 
-    kind is "averages" (the request against the catalogue), "triple" (against the window), "sweep" (an event's average
-    against it) or "blocked"; score is what was held against the threshold.
+    kind is "known" (the reader recognised it), "averages" (the request against the catalogue), "triple" (against the
+    window), "sweep" (an event's average against it) or "blocked"; score is what was held against the threshold, which
+    only the reader knows of "known".
     """
 
     kind: str
@@ -70,6 +72,14 @@ class Trace:
         """It sounds like something that is blocked."""
         if request.request_id == self.request_id:
             self.steps.append(Step("blocked", self.at_us, request.audio_ms, 0, None, None, ()))
+
+    def known(self, growth: Growth, match: KnownMatch, *, blocked: bool) -> None:
+        """It was recognised, and perhaps blocked all the same."""
+        if growth.request_id == self.request_id:
+            candidate = Candidate.of(match.media_id, None, match.evidence)
+            self.steps.append(Step("known", self.at_us, growth.audio_ms, 1, candidate.score, None, (candidate,)))
+            if blocked:
+                self.steps.append(Step("blocked", self.at_us, growth.audio_ms, 0, None, None, ()))
 
     def catalogue(self, request: Request, best: tuple[Average, Evidence] | None, tried: int, threshold: float) -> None:
         """It was held against the averages."""
@@ -163,6 +173,11 @@ class Explanation:
 
     def sentence(self) -> str:
         """Say it in one."""
+        if self.ignore is not None and self.ignore.reason is Reason.KNOWN:
+            return (
+                f"ignored (KNOWN) by {self.ignore.media_id}, a clean recording, with {self.ignore.audio_used_ms} ms of"
+                f" its audio: score {self.ignore.score:.2f}"
+            )
         if self.ignore is not None:
             deciding = [step.threshold for step in self.steps if step.passed and step.threshold is not None]
             return (

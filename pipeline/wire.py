@@ -2,19 +2,30 @@
 
 import uuid
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
+from matcher.bits import HOPS_PER_WORD, frame_count
 from matcher.catalogue import Average
+from matcher.evidence import MIN_WORDS, Evidence
 from matcher.fingerprint import MAX_WORDS
+from matcher.known import AFTER_MS, PREROLL_MS, Entry, KnownMatch
 from matcher.route import Growth, Ignore, Reason
+from pipeline.chunks import LOCALE, WAKE_WORD
 from pipeline.messages import hushword_pb2 as topics
 from pipeline.messages import internal_pb2 as internal
 
 # A decision's id is its request's in this namespace: whoever made the decision, and however often.
 _DECISIONS = uuid.UUID("5f0d8a52-6d7c-5b9e-9c36-1f6f7f0a4c11")
-_REASONS = {Reason.CONCURRENT: topics.Decision.CONCURRENT, Reason.DISCOVERED: topics.Decision.DISCOVERED}
+_REASONS = {
+    Reason.CONCURRENT: topics.Decision.CONCURRENT,
+    Reason.DISCOVERED: topics.Decision.DISCOVERED,
+    Reason.KNOWN: topics.Decision.KNOWN,
+}
 
+# No kind of bits gives more words than one a word's time.
+_MOST_ENTRY_WORDS = frame_count(PREROLL_MS + AFTER_MS) // HOPS_PER_WORD
 
 # A header of records that somebody has taken out of the dead letters and sent again: how many times.
 REDRIVEN = "redriven"
@@ -35,9 +46,25 @@ def times_redriven(headers: Iterable[tuple[str, bytes | None]]) -> int:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 6 else 0
 
 
+def dead_letter(record: Any, stage: str, error: Exception) -> internal.DeadLetter:
+    """Give what becomes of a record that cannot be used: `stage` is where it failed."""
+    return internal.DeadLetter(
+        key=record.key or b"",
+        has_key=record.key is not None,
+        value=record.value or b"",
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        timestamp_ms=record.timestamp,
+        stage=stage,
+        error=str(error),
+        redriven=times_redriven(record.headers),
+    )
+
+
 def growth_to_message(growth: Growth) -> internal.Growth:
     """Give a growth as a message."""
-    return internal.Growth(
+    message = internal.Growth(
         request_id=growth.request_id,
         household=growth.household,
         device=growth.device,
@@ -47,10 +74,22 @@ def growth_to_message(growth: Growth) -> internal.Growth:
         audio_ms=growth.audio_ms,
         appended_us=growth.appended_us,
     )
+    if growth.known is not None:
+        evidence = growth.known.evidence
+        message.known.media_id = growth.known.media_id
+        message.known.score, message.known.rate = evidence.score, evidence.rate
+        message.known.words, message.known.alignment = evidence.words, evidence.alignment
+        message.known.catalogue_version = growth.known.catalogue_version
+    return message
 
 
 def growth_from_message(message: internal.Growth) -> Growth:
     """Give back what `growth_to_message` was given."""
+    known = None
+    if message.HasField("known"):
+        told = message.known
+        evidence = Evidence(score=told.score, rate=told.rate, words=told.words, alignment=told.alignment)
+        known = KnownMatch(told.media_id, evidence, told.catalogue_version)
     return Growth(
         request_id=message.request_id,
         household=message.household,
@@ -60,6 +99,7 @@ def growth_from_message(message: internal.Growth) -> Growth:
         words=np.frombuffer(message.words, "<u8"),
         audio_ms=message.audio_ms,
         appended_us=message.appended_us,
+        known=known,
     )
 
 
@@ -142,4 +182,24 @@ def average_from_message(message: topics.MediaFingerprint) -> Average:
         valid_until_us=message.valid_until_us,
         origin=message.origin,
         last_heard_us=message.last_heard_us,
+    )
+
+
+def entry_from_message(message: topics.MediaFingerprint) -> Entry:
+    """Give the entry that a message of known media holds.
+
+    Raises:
+        BadMediaError: requests cannot be held against it.
+
+    """
+    words, rest = divmod(len(message.words), 8)
+    if not message.media_id or rest or not MIN_WORDS <= words <= _MOST_ENTRY_WORDS:
+        raise BadMediaError(f"{len(message.words)} bytes of words of known media")
+    if not WAKE_WORD.fullmatch(message.wake_word) or not LOCALE.fullmatch(message.locale):
+        raise BadMediaError("known media of a wake word or a locale that no request can have")
+    return Entry(
+        media_id=message.media_id,
+        words=np.frombuffer(message.words, "<u8").astype(np.uint64),
+        valid_from_us=message.valid_from_us,
+        valid_until_us=message.valid_until_us,
     )

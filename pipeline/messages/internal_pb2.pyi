@@ -44,8 +44,15 @@ class Known(_message.Message):
     def __init__(self, media_id: _Optional[str] = ..., score: _Optional[float] = ..., rate: _Optional[float] = ..., words: _Optional[int] = ..., alignment: _Optional[int] = ..., catalogue_version: _Optional[int] = ...) -> None: ...
 
 class Progress(_message.Message):
-    __slots__ = ("routes", "needed")
+    __slots__ = ("routes", "needed", "media")
     class NeededEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: int
+        value: int
+        def __init__(self, key: _Optional[int] = ..., value: _Optional[int] = ...) -> None: ...
+    class MediaEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
         VALUE_FIELD_NUMBER: _ClassVar[int]
@@ -54,9 +61,11 @@ class Progress(_message.Message):
         def __init__(self, key: _Optional[int] = ..., value: _Optional[int] = ...) -> None: ...
     ROUTES_FIELD_NUMBER: _ClassVar[int]
     NEEDED_FIELD_NUMBER: _ClassVar[int]
+    MEDIA_FIELD_NUMBER: _ClassVar[int]
     routes: _containers.RepeatedScalarFieldContainer[str]
     needed: _containers.ScalarMap[int, int]
-    def __init__(self, routes: _Optional[_Iterable[str]] = ..., needed: _Optional[_Mapping[int, int]] = ...) -> None: ...
+    media: _containers.ScalarMap[int, int]
+    def __init__(self, routes: _Optional[_Iterable[str]] = ..., needed: _Optional[_Mapping[int, int]] = ..., media: _Optional[_Mapping[int, int]] = ...) -> None: ...
 
 class DeadLetter(_message.Message):
     __slots__ = ("key", "has_key", "value", "topic", "partition", "offset", "timestamp_ms", "stage", "error", "redriven")
@@ -164,7 +173,7 @@ class RouteGuard(_message.Message):
     def __init__(self, tripped_us: _Optional[int] = ..., slots: _Optional[_Iterable[_Union[RouteGuard.Slot, _Mapping]]] = ...) -> None: ...
 
 class RouteSnapshot(_message.Message):
-    __slots__ = ("requests", "events", "averages", "low_mark_us", "catalogue_version", "blocked", "ignored", "erased")
+    __slots__ = ("requests", "events", "averages", "low_mark_us", "catalogue_version", "blocked", "ignored", "erased", "recognised")
     class Request(_message.Message):
         __slots__ = ("request_id", "household", "device", "start_us", "words", "audio_ms", "alignment", "looked_ms", "matched", "ignored", "event")
         REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
@@ -225,6 +234,13 @@ class RouteSnapshot(_message.Message):
         household: str
         at_us: int
         def __init__(self, household: _Optional[str] = ..., at_us: _Optional[int] = ...) -> None: ...
+    class Recognised(_message.Message):
+        __slots__ = ("request_id", "at_us")
+        REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+        AT_US_FIELD_NUMBER: _ClassVar[int]
+        request_id: str
+        at_us: int
+        def __init__(self, request_id: _Optional[str] = ..., at_us: _Optional[int] = ...) -> None: ...
     REQUESTS_FIELD_NUMBER: _ClassVar[int]
     EVENTS_FIELD_NUMBER: _ClassVar[int]
     AVERAGES_FIELD_NUMBER: _ClassVar[int]
@@ -233,6 +249,7 @@ class RouteSnapshot(_message.Message):
     BLOCKED_FIELD_NUMBER: _ClassVar[int]
     IGNORED_FIELD_NUMBER: _ClassVar[int]
     ERASED_FIELD_NUMBER: _ClassVar[int]
+    RECOGNISED_FIELD_NUMBER: _ClassVar[int]
     requests: _containers.RepeatedCompositeFieldContainer[RouteSnapshot.Request]
     events: _containers.RepeatedCompositeFieldContainer[RouteSnapshot.Event]
     averages: _containers.RepeatedScalarFieldContainer[bytes]
@@ -241,4 +258,5 @@ class RouteSnapshot(_message.Message):
     blocked: _containers.RepeatedScalarFieldContainer[bytes]
     ignored: _containers.RepeatedCompositeFieldContainer[RouteSnapshot.Ignored]
     erased: _containers.RepeatedCompositeFieldContainer[Erased]
-    def __init__(self, requests: _Optional[_Iterable[_Union[RouteSnapshot.Request, _Mapping]]] = ..., events: _Optional[_Iterable[_Union[RouteSnapshot.Event, _Mapping]]] = ..., averages: _Optional[_Iterable[bytes]] = ..., low_mark_us: _Optional[int] = ..., catalogue_version: _Optional[int] = ..., blocked: _Optional[_Iterable[bytes]] = ..., ignored: _Optional[_Iterable[_Union[RouteSnapshot.Ignored, _Mapping]]] = ..., erased: _Optional[_Iterable[_Union[Erased, _Mapping]]] = ...) -> None: ...
+    recognised: _containers.RepeatedCompositeFieldContainer[RouteSnapshot.Recognised]
+    def __init__(self, requests: _Optional[_Iterable[_Union[RouteSnapshot.Request, _Mapping]]] = ..., events: _Optional[_Iterable[_Union[RouteSnapshot.Event, _Mapping]]] = ..., averages: _Optional[_Iterable[bytes]] = ..., low_mark_us: _Optional[int] = ..., catalogue_version: _Optional[int] = ..., blocked: _Optional[_Iterable[bytes]] = ..., ignored: _Optional[_Iterable[_Union[RouteSnapshot.Ignored, _Mapping]]] = ..., erased: _Optional[_Iterable[_Union[Erased, _Mapping]]] = ..., recognised: _Optional[_Iterable[_Union[RouteSnapshot.Recognised, _Mapping]]] = ...) -> None: ...
