@@ -98,6 +98,9 @@ class Settings(BaseSettings):
     catalogue_ttl_s: float = Field(
         7 * 86_400.0, ge=1.0, le=3.2e7, description="How long a discovered average stays valid, in s of capture time."
     )
+    known_entries: int = Field(
+        200_000, ge=0, le=10_000_000, description="Most entries of known media, over all routes; 0 for none."
+    )
     discovery_delay_ms: int = Field(
         2000, ge=0, le=600_000, description="A discovered average is valid on other shards so long after it was found."
     )

@@ -21,6 +21,7 @@ from pipeline import metrics
 from pipeline.messages.hushword_pb2 import Decision, MediaFingerprint
 from pipeline.messages.internal_pb2 import DeadLetter, Progress, Verdicts
 from pipeline.options import Settings
+from pipeline.source import DEAD_LETTERS
 from pipeline.wire import REDRIVEN
 
 log = logging.getLogger(__name__)
@@ -145,7 +146,8 @@ class CommitOffsets(beam.DoFn):
         """Connect when there is something to commit."""
         self._admin: Any = None
         self._needed: dict[str, dict[int, int]] = {}
-        self._committed: dict[int, int] = {}
+        self._media: dict[int, int] = {}
+        self._committed: dict[TopicPartition, int] = {}
 
     def teardown(self) -> None:
         """Leave the broker."""
@@ -157,22 +159,25 @@ class CommitOffsets(beam.DoFn):
         _, (route, data) = element
         progress = Progress.FromString(data)
         self._needed[route] = dict(progress.needed)
+        if route == DEAD_LETTERS:  # what came of the media topic has gone the way of this one
+            self._media = dict(progress.media)
         self._needed = {name: self._needed[name] for name in progress.routes if name in self._needed}
         if len(self._needed) < len(progress.routes):
             return
         partitions = set.intersection(*(set(needed) for needed in self._needed.values()))
-        oldest = {p: min(needed[p] for needed in self._needed.values()) for p in partitions}
-        if oldest != self._committed:
-            self._commit(oldest)
+        audio, media = self._settings.audio_topic, self._settings.media_topic
+        oldest = {TopicPartition(audio, p): min(needed[p] for needed in self._needed.values()) for p in partitions}
+        told = {TopicPartition(media, p): offset for p, offset in self._media.items()}
+        if oldest | told != self._committed:
+            self._commit(oldest | told)
 
-    def _commit(self, offsets: dict[int, int]) -> None:
-        topic = self._settings.audio_topic
+    def _commit(self, offsets: dict[TopicPartition, int]) -> None:
         try:
             if self._admin is None:
                 self._admin = KafkaAdminClient(bootstrap_servers=self._settings.bootstrap_servers.split(","))
             answers = self._admin.alter_group_offsets(
                 self._settings.group_id,
-                {TopicPartition(topic, p): OffsetAndMetadata(offset, "", -1) for p, offset in offsets.items()},
+                {at: OffsetAndMetadata(offset, "", -1) for at, offset in offsets.items()},
             )
         except KafkaError as error:  # a broker that does not answer is no reason to end
             if not error.retriable:

@@ -26,11 +26,12 @@ from matcher.route import Growth
 from pipeline import metrics
 from pipeline.assembly import Assembler
 from pipeline.chunks import BadRecordError
+from pipeline.known import KnownFollower
 from pipeline.marks import NEVER_US
 from pipeline.matching import limits_of, load_bits
 from pipeline.messages.internal_pb2 import Batch, DeadLetter, Progress
 from pipeline.options import Settings
-from pipeline.wire import growth_to_message, times_redriven
+from pipeline.wire import dead_letter, growth_to_message
 
 log = logging.getLogger(__name__)
 
@@ -170,11 +171,19 @@ class FromCommitted(RestrictionProvider):
 class Reader:
     """A consumer and the requests it carries, from a position on."""
 
-    def __init__(self, settings: Settings, position: Position) -> None:
+    def __init__(self, settings: Settings, position: Position, known: KnownFollower | None = None) -> None:
+        """Begin there; without `known` nothing is known media."""
         self._settings = settings
+        self._known = known
         self._limits = limits_of(settings)
         new_from = {p: n for p, _, n in position.partitions}
-        self._assembler = Assembler(self._limits, load_bits(settings), new_from, position.low_mark_us)
+        self._assembler = Assembler(
+            self._limits,
+            load_bits(settings),
+            new_from,
+            position.low_mark_us,
+            lambda wake_word, locale: None if known is None else known.catalogue.of(wake_word, locale),
+        )
         self._consumer = _consumer(settings)
         self._assigned: list[TopicPartition] = []
         self._assign({p: needed for p, needed, _ in position.partitions})
@@ -187,6 +196,10 @@ class Reader:
         Returns:
             Growths by route, dead letters, and whether anything was read.
 
+        Raises:
+            ReadError: the topic no longer holds what is to be read.
+            RuntimeError: known media cannot be followed any more.
+
         """
         self._add_new_partitions()
         try:
@@ -194,14 +207,14 @@ class Reader:
         except OffsetOutOfRangeError as error:
             ((at, offset),) = error.args[0].items()
             raise ReadError(_lost(at, f"no longer has offset {offset}", self._settings)) from error
-        letters = []
+        letters = [] if self._known is None else self._known.catch_up()
         for at, records in polled.items():
             for record in records:
                 try:
                     self._assembler.take(at.partition, record.offset, record.timestamp * 1000, record.value)
                 except BadRecordError as error:
                     if record.offset >= self._read_before.get(at.partition, 0):
-                        letters.append(_dead_letter(record, error))
+                        letters.append(dead_letter(record, error.stage, error))
         for at in self._assigned:
             highwater = self._consumer.highwater(at)
             if highwater is not None and self._consumer.position(at) >= highwater:
@@ -235,7 +248,11 @@ class Reader:
 
     def progress(self) -> Progress:
         """Say what may be committed once every route has acknowledged all that was given out until now."""
-        return Progress(routes=[*self._assembler.routes(), DEAD_LETTERS], needed=self._assembler.needed())
+        return Progress(
+            routes=[*self._assembler.routes(), DEAD_LETTERS],
+            needed=self._assembler.needed(),
+            media={} if self._known is None else self._known.told(),
+        )
 
     @property
     def low_mark_us(self) -> int:
@@ -293,10 +310,12 @@ class ReadRequests(beam.DoFn):
     def setup(self) -> None:
         """Readers are made when their position is known."""
         self._reader: Reader | None = None
+        self._known: KnownFollower | None = None
 
     def teardown(self) -> None:
         """Leave the broker."""
         self._drop()
+        self._forget()
 
     @beam.DoFn.unbounded_per_element()
     def process(
@@ -309,12 +328,14 @@ class ReadRequests(beam.DoFn):
         start = tracker.current_restriction()
         if self._reader is None or self._reader.position != start:
             self._drop()
-            self._reader = Reader(Settings.model_validate_json(element), start)
+            settings = Settings.model_validate_json(element)
+            self._reader = Reader(settings, start, self._follow(settings))
         reader = self._reader
         try:
             growths, letters, any_read = reader.poll(POLL_MS)
         except BaseException:
             self._drop()
+            self._forget()
             raise
         if not tracker.try_claim(reader.position):
             self._drop()
@@ -329,6 +350,20 @@ class ReadRequests(beam.DoFn):
             yield route, batch.SerializeToString()
         _advance(watermark, reader.low_mark_us)
         tracker.defer_remainder(Duration(0 if any_read else IDLE_DEFER_S))
+
+    def _follow(self, settings: Settings) -> KnownFollower | None:
+        """Give the known media, read to the end of their topic; another reader takes over those of the one before."""
+        if self._known is not None:
+            self._known.give_again()
+        elif settings.known_entries:
+            self._known = KnownFollower(settings)
+            self._known.start()
+        return self._known
+
+    def _forget(self) -> None:
+        if self._known is not None:
+            self._known.stop()
+            self._known = None
 
     def _drop(self) -> None:
         if self._reader is not None:
@@ -361,21 +396,6 @@ def _lost(at: TopicPartition, what: str, settings: Settings) -> str:
     return (
         f"{at.topic}-{at.partition} {what}: its retention has deleted audio that was never read;"
         f" reset the offsets of group {settings.group_id!r} to go on without it"
-    )
-
-
-def _dead_letter(record: Any, error: BadRecordError) -> DeadLetter:
-    return DeadLetter(
-        key=record.key or b"",
-        has_key=record.key is not None,
-        value=record.value or b"",
-        topic=record.topic,
-        partition=record.partition,
-        offset=record.offset,
-        timestamp_ms=record.timestamp,
-        stage=error.stage,
-        error=str(error),
-        redriven=times_redriven(record.headers),
     )
 
 

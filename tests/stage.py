@@ -73,7 +73,11 @@ class Stage:
         """Committed offsets of the audio topic, by partition; none while the group has no coordinator yet."""
         with suppress(KafkaError):
             found = self.admin.list_group_offsets(self.settings.group_id).get(self.settings.group_id, {})
-            return {at.partition: entry.offset for at, entry in found.items() if entry.offset >= 0}
+            return {
+                at.partition: entry.offset
+                for at, entry in found.items()
+                if at.topic == self.settings.audio_topic and entry.offset >= 0
+            }
         return {}
 
     def decisions(self) -> list[DecisionLine]:
