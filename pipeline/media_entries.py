@@ -1,0 +1,61 @@
+"""Entries of known media as messages: their names, and what each must be."""
+
+import hashlib
+
+import numpy as np
+import numpy.typing as npt
+
+from matcher.bits import Bits, frame_count, word_count
+from matcher.known import AFTER_MS, PREROLL_MS
+from pipeline.chunks import LOCALE, WAKE_WORD
+from pipeline.messages.hushword_pb2 import MediaFingerprint
+from pipeline.wire import BadMediaError
+
+MAX_TITLE = 200
+# What an entry must have of the sound from its wake word on: matcher.known asks for as much.
+_LEAST_AFTER_MS = 700
+
+
+def media_id_of(words: npt.NDArray[np.uint64], wake_word: str, locale: str) -> str:
+    """Name an entry: a function of what it is made of, so that the same one never has two names.
+
+    Args:
+        words: uint64 (n,).
+        wake_word: as requests carry it.
+        locale: BCP 47.
+
+    """
+    said = f"{wake_word}/{locale}/".encode() + words.astype("<u8").tobytes()
+    return f"k-{hashlib.blake2b(said, digest_size=8).hexdigest()}"
+
+
+def words_of(message: MediaFingerprint) -> npt.NDArray[np.uint64]:
+    """Give the words of a message: uint64 (n,)."""
+    return np.frombuffer(message.words, "<u8").astype(np.uint64)
+
+
+def check_entry(message: MediaFingerprint, bits: Bits) -> None:
+    """Refuse what no recording gives.
+
+    Raises:
+        BadMediaError: with what is wrong.
+
+    """
+    if message.kind != MediaFingerprint.KNOWN:
+        raise BadMediaError("it is no entry of known media")
+    if message.bits != bits.name:
+        raise BadMediaError(f"its bits are {message.bits}, and these settings have {bits.name}")
+    if not WAKE_WORD.fullmatch(message.wake_word):
+        raise BadMediaError(f"{message.wake_word!r} is no wake word: it takes lower case, such as alexa")
+    if not LOCALE.fullmatch(message.locale):
+        raise BadMediaError(f"{message.locale!r} is no locale: it takes a BCP 47 tag, such as en-US")
+    if len(message.title) > MAX_TITLE or not message.title.isprintable():
+        raise BadMediaError(f"a title has at most {MAX_TITLE} characters, all of them printable")
+    least, most = (word_count(frame_count(PREROLL_MS + ms), bits) for ms in (_LEAST_AFTER_MS, AFTER_MS))
+    if len(message.words) % 8 or not least <= len(message.words) // 8 <= most:
+        raise BadMediaError(f"{len(message.words)} bytes of words: it takes {least} to {most} words of 8 bytes")
+    times = message.valid_from_us, message.valid_until_us, message.added_us, message.wake_word_ms
+    if min(times) < 0 or 0 < message.valid_until_us <= message.valid_from_us:
+        raise BadMediaError("its times are before 1970, or it is valid until before it is valid from")
+    if message.media_id != media_id_of(words_of(message), message.wake_word, message.locale):
+        raise BadMediaError(f"it is not what {message.media_id!r} names: its words, wake word or locale are others")
