@@ -49,9 +49,21 @@ class Letter:
         return f"{self.partition}:{self.offset}"
 
     @property
+    def stage(self) -> str:
+        """Where it failed."""
+        return self.headers.get("stage", "")
+
+    @property
+    def is_of_media(self) -> bool:
+        """Whether it came from the media topic, and not from the audio topic."""
+        from pipeline.chunks import MEDIA_STAGE
+
+        return self.stage == MEDIA_STAGE
+
+    @property
     def reason(self) -> str:
         """What was wrong with it."""
-        return f"{self.headers.get('stage', '')}: {self.headers.get('error', '')}"
+        return f"{self.stage}: {self.headers.get('error', '')}"
 
     @property
     def redriven(self) -> int:
@@ -117,7 +129,7 @@ def show(
 
 
 @app.command()
-@with_settings("bootstrap_servers", "dead_letter_topic", "audio_topic", "window_s", "max_clock_skew_s")
+@with_settings("bootstrap_servers", "dead_letter_topic", "audio_topic", "media_topic", "window_s", "max_clock_skew_s")
 def redrive(
     config: ConfigFile = None,
     stage: Annotated[str | None, typer.Option(help="Only those of this stage: decode, audio, time ...")] = None,
@@ -132,7 +144,7 @@ def redrive(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
     **flags: Any,
 ) -> None:
-    """Send the original bytes to the audio topic again."""
+    """Send the original bytes to the topic that they came from again."""
     settings = load_settings(config, flags)
     from pipeline.topics import check_cluster
 
@@ -140,20 +152,26 @@ def redrive(
     chosen = [
         letter
         for letter in letters(settings, since)
-        if (stage is None or letter.headers.get("stage") == stage)
+        if (stage is None or letter.stage == stage)
         and (error is None or error in letter.headers.get("error", ""))
         and (partition is None or letter.partition == partition)
         and first <= letter.offset <= (letter.offset if last is None else last)
     ]
+    if any(letter.is_of_media for letter in chosen):
+        check_cluster(settings, roles=["media"])
     now_ms = time.time() * 1000
     loops = [letter for letter in chosen if letter.redriven and not again]
     sent = [letter for letter in chosen if again or not letter.redriven]
-    refused = [letter for letter in sent if now_ms - letter.appended_ms > settings.max_clock_skew_s * 1000]
-    sent = [letter for letter in sent if now_ms - letter.appended_ms <= settings.max_clock_skew_s * 1000]
-    old = sum(now_ms - letter.appended_ms > settings.window_s * 1000 for letter in sent)
+    # How long ago is of no interest to what is known of media.
+    ages_ms = {letter.letter_id: 0.0 if letter.is_of_media else now_ms - letter.appended_ms for letter in sent}
+    refused = [letter for letter in sent if ages_ms[letter.letter_id] > settings.max_clock_skew_s * 1000]
+    sent = [letter for letter in sent if ages_ms[letter.letter_id] <= settings.max_clock_skew_s * 1000]
+    old = sum(ages_ms[letter.letter_id] > settings.window_s * 1000 for letter in sent)
     if not dry_run:
         send_again(settings, sent)
-    print(f"{len(sent)} of {len(chosen)} {'would be sent' if dry_run else 'were sent'} to {settings.audio_topic} again")
+    topics = sorted({home_of(settings, letter) for letter in sent}) or [settings.audio_topic]
+    done = "would be sent" if dry_run else "were sent"
+    print(f"{len(sent)} of {len(chosen)} {done} to {' and '.join(topics)} again")
     if loops:
         print(f"{len(loops)} left alone: they were sent again before, and refused again (--again sends them)")
     if refused:
@@ -182,8 +200,13 @@ def letters(settings: Settings, since: str | None = None) -> Iterator[Letter]:
         yield Letter.of(record)
 
 
+def home_of(settings: Settings, letter: Letter) -> str:
+    """Give the topic that a letter's record came from."""
+    return settings.media_topic if letter.is_of_media else settings.audio_topic
+
+
 def send_again(settings: Settings, chosen: Iterable[Letter]) -> None:
-    """Write letters' original bytes to the audio topic, each to the partition that it came from, with a mark.
+    """Write letters' original bytes to their topics, each to the partition that it came from, with a mark.
 
     Raises:
         FailedError: the broker did not take one.
@@ -202,22 +225,19 @@ def send_again(settings: Settings, chosen: Iterable[Letter]) -> None:
             max_request_size=2 << 20,
         )
         try:
-            there = producer.partitions_for(settings.audio_topic)
             futures = []
             for letter in chosen:
-                text = letter.headers.get("partition", "")
-                home = int(text) if text.isdigit() and int(text) in there else None
+                topic, text = home_of(settings, letter), letter.headers.get("partition", "")
+                home = int(text) if text.isdigit() and int(text) in producer.partitions_for(topic) else None
                 # The job gave an empty value for none, and both are refused alike; a record needs a key or a value.
                 mark = [(REDRIVEN, str(letter.redriven + 1).encode())]
-                futures.append(
-                    producer.send(settings.audio_topic, letter.value, key=letter.key, headers=mark, partition=home)
-                )
+                futures.append(producer.send(topic, letter.value, key=letter.key, headers=mark, partition=home))
             for future in futures:
                 future.get(_DELIVERY_S)
         finally:
             producer.close(_DELIVERY_S)
     except (KafkaError, OSError) as error:
-        raise FailedError(f"{settings.audio_topic!r} did not take what was sent again: {error}") from error
+        raise FailedError(f"the broker did not take what was sent again: {error}") from error
 
 
 def head_of(value: bytes) -> tuple[bytes, str]:
