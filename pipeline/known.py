@@ -209,7 +209,8 @@ class KnownFollower(Following):
             metrics.MEDIA_RECORDS_LEFT_OUT.labels("known_entries").inc()
             if not self._full:
                 log.warning("known media are full with %d entries: %s is left out", len(catalogue), media_id)
-        self._full = len(catalogue) >= catalogue.capacity
+            self._full = True
+        self._full = self._full and len(catalogue) >= catalogue.capacity
 
 
 def _check(media_id: str, message: MediaFingerprint) -> None:

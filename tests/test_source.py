@@ -100,7 +100,7 @@ def test_the_tracker_keeps_beams_contract(claims: list[Position], split_after: i
 
 
 class Topic:
-    """An audio topic of a test's own, and what devices send to it."""
+    """Topics of a test's own, and what devices send to one of them."""
 
     def __init__(self, bootstrap_servers: str, partitions: int) -> None:
         name = f"source-{next(names)}"
@@ -112,7 +112,7 @@ class Topic:
             group_id=name,
             start_at="earliest",
         )
-        create_topics(bootstrap_servers, self.settings, partitions, roles=["audio"])
+        create_topics(bootstrap_servers, self.settings, partitions, roles=["audio", "media"])
         self.producer = KafkaProducer(
             bootstrap_servers=bootstrap_servers, acks="all", linger_ms=0, metadata_max_age_ms=500
         )
@@ -128,7 +128,7 @@ class Topic:
 
     def close(self) -> None:
         self.producer.close()
-        self.admin.delete_topics([self.settings.audio_topic])
+        self.admin.delete_topics([self.settings.audio_topic, self.settings.media_topic])
         self.admin.close()
 
 
