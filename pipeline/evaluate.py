@@ -72,6 +72,7 @@ class Report:
     recall_by_households: tuple[Recall, ...]
     recall_large_loud: Recall  # at least 10 households, at least 10 dB
     recall_rerun: Recall  # expect ignore_by_cache
+    recall_known: Recall  # those of them whose recording is known media
     false_ignores: FalseIgnores
     audio_used_after_wake_word_ms: Spread  # over ignored requests with expect ignore
     latency_ms: Spread
@@ -80,6 +81,7 @@ class Report:
     unknown_requests: tuple[str, ...]  # decided, but not in the recording
     late: int
     shadow: int
+    reasons: dict[str, int]  # ignored requests by the reason of their first decision
 
     def to_json(self) -> dict[str, Any]:
         """Give plain values for `json.dumps`; each recall has its `rate`."""
@@ -89,7 +91,7 @@ class Report:
                 return {**asdict(value), "rate": value.rate}
             if isinstance(value, tuple):
                 return [plain(item) for item in value]
-            return asdict(value) if isinstance(value, Spread | FalseIgnores) else value
+            return asdict(value) if isinstance(value, Spread | FalseIgnores) else value  # numbers, and counts by name
 
         return {name: plain(value) for name, value in vars(self).items()}
 
@@ -103,6 +105,7 @@ class Report:
             self.recall_by_snr,
             self.recall_by_households,
             (self.recall_large_loud, self.recall_rerun),
+            (self.recall_known,) if self.recall_known.expected else (),
         )
         for section in sections:
             for row in section:
@@ -122,6 +125,7 @@ class Report:
             ("audio used after the wake word begins", _quantiles(self.audio_used_after_wake_word_ms, "p50", "p90")),
             ("pipeline latency", _quantiles(self.latency_ms, "p50", "p99")),
             ("requests ignored", f"{self.ignored} of {self.requests} ({self.labelled} labelled)"),
+            ("by reason", ", ".join(f"{name} {count}" for name, count in sorted(self.reasons.items())) or "-"),
             ("duplicate decisions", f"{self.duplicates} ({self.conflicting_decision_ids} with conflicting ids)"),
             ("late / shadow decisions", f"{self.late} / {self.shadow}"),
         ]
@@ -213,6 +217,7 @@ def score(recording: Recording, decisions: Iterable[DecisionLine]) -> Report:
             lambda label: label.households_in_event >= 10 and label.snr_db is not None and label.snr_db >= 10,
         ),
         recall_rerun=recall("re-runs (by the cache)", [label for label in truth if label.expect == "ignore_by_cache"]),
+        recall_known=recall("known media", [label for label in expected if label.known]),
         false_ignores=FalseIgnores(
             wrong, len(accepted), rate_bound_95(len(wrong), len(accepted)), own_voice, three_voices
         ),
@@ -223,6 +228,7 @@ def score(recording: Recording, decisions: Iterable[DecisionLine]) -> Report:
         unknown_requests=tuple(sorted(first.keys() - known)),
         late=late,
         shadow=shadow,
+        reasons=dict(Counter(first[request_id].reason for request_id in first.keys() & known)),
     )
 
 

@@ -46,6 +46,12 @@ def evaluate(
     against: Annotated[
         Path | None, typer.Option(help="JSON lines of another run, to hold beside this one.", metavar="FILE")
     ] = None,
+    media: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Table of recordings that are known media (file,title,wake_word,locale,at_s).", metavar="CSV"
+        ),
+    ] = None,
     as_json: AsJson = False,
     speed: Annotated[str, typer.Option(help="Times real time (1, 20 ...), or 'full' for as fast as can be.")] = "20",
     partitions: Annotated[int, typer.Option(min=1, max=1000, help="Partitions of the audio topic.")] = 4,
@@ -75,11 +81,22 @@ def evaluate(
     explains = with_sweep or page is not None
     offline = offline or (explains and not run_job and decisions is None)
     with PhaseProgress(err) as progress:
-        heard = None
+        heard = known = None
+        if media:
+            from pipeline.evaluate_media import KnownRecordings
+
+            known = KnownRecordings.read(media, settings, lambda done, of: progress("making entries", done, of))
+            loaded = known.expected_of(loaded)
         if offline or explains:
             from pipeline.offline import decide, hear
 
-            heard = hear(loaded, settings, seed, lambda done: progress("listening", done, len(loaded.requests)))
+            heard = hear(
+                loaded,
+                settings,
+                seed,
+                lambda done: progress("listening", done, len(loaded.requests)),
+                None if known is None else known.catalogue(settings),
+            )
         if run_job:
             from pipeline.trial import run_trial
 
@@ -93,6 +110,7 @@ def evaluate(
                 seed=seed,
                 shuffle_ms=shuffle_ms,
                 partitions=partitions,
+                media=() if known is None else known.entries,
                 progress=progress,
             )
             found, source = trial.decisions, "the job, run over it"

@@ -16,6 +16,7 @@ from matcher.route import Growth, Outcome, Policy, Route
 from pipeline.assembly import Assembler
 from pipeline.decisions import DecisionLine
 from pipeline.departures import Programme, departures
+from pipeline.known import KnownCatalogue
 from pipeline.matching import limits_of, load_bits, load_calibration, policy_of
 from pipeline.messages.hushword_pb2 import AudioChunk
 from pipeline.options import Settings
@@ -41,12 +42,16 @@ class Heard:
         return sorted({name for name, _ in self.growths})
 
     def fingerprints(self) -> dict[str, npt.NDArray[np.uint64]]:
-        """Whole fingerprints by request id, uint64 (n,); a request that ended before its first look has none."""
-        return {growth.request_id: growth.words for _, growth in self.growths}
+        """Whole fingerprints by request id, uint64 (n,); what ended, or was known, before its first look has none."""
+        return {growth.request_id: growth.words for _, growth in self.growths if growth.known is None}
 
 
 def hear(
-    recording: Recording, settings: Settings, seed: int = 0, progress: Callable[[int], None] = lambda _: None
+    recording: Recording,
+    settings: Settings,
+    seed: int = 0,
+    progress: Callable[[int], None] = lambda _: None,
+    known: KnownCatalogue | None = None,
 ) -> Heard:
     """Grow the fingerprints of a recording as the job would from its replay.
 
@@ -55,6 +60,7 @@ def hear(
         settings: of the job.
         seed: of the cuts between chunks, as for a replay.
         progress: called with the number of requests that have been read.
+        known: known media; none by default.
 
     Raises:
         ConfigError: filters or calibration cannot be used.
@@ -62,7 +68,8 @@ def hear(
 
     """
     calibration = load_calibration(settings)
-    assembler = Assembler(limits_of(settings), load_bits(settings), {0: 0})
+    of = (lambda _wake_word, _locale: None) if known is None else known.of
+    assembler = Assembler(limits_of(settings), load_bits(settings), {0: 0}, known=of)
     growths: list[tuple[str, Growth]] = []
     records = done = end_us = 0
 

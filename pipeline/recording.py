@@ -46,6 +46,8 @@ class Truth:
     households_in_event: int  # distinct households that heard the airing while it was on; 0 without an event
     noise: str | None = None  # what else was to be heard: "babble" ...
     voice: str | None = None  # who speaks, where the simulator says so
+    source: str | None = None  # the clean recording of what aired, where that is known
+    known: bool = False  # whether that is in the catalogue of known media: nothing that a manifest says
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,8 @@ def write_manifest(folder: Path, requests: Iterable[Request], truth: Iterable[Tr
     for request in requests:
         entry: dict[str, Any] = dict(vars(request))
         if request.request_id in labels:
-            entry |= {name: v for name, v in vars(labels[request.request_id]).items() if name != "households_in_event"}
+            derived = ("households_in_event", "known")
+            entry |= {name: v for name, v in vars(labels[request.request_id]).items() if name not in derived}
         lines.append(json.dumps(entry) + "\n")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "manifest.jsonl").write_text("".join(lines), encoding="utf-8")
@@ -216,6 +219,7 @@ def _truth(labels: list[tuple[str, dict[str, Any]]], requests: dict[str, Request
                 households_in_event=0,
                 noise=None if entry.get("noise") is None else str(entry["noise"]),
                 voice=None if entry.get("voice") is None else str(entry["voice"]),
+                source=None if entry.get("source") is None else str(entry["source"]),
             )
         )
     return _with_event_sizes(truth, requests)

@@ -16,9 +16,11 @@ from typing import Any, Protocol
 from kafka import TopicPartition
 from kafka.errors import KafkaError
 
+from pipeline.control import publish
 from pipeline.decisions import DecisionLine, read_topic
 from pipeline.departures import Programme
 from pipeline.errors import FailedError
+from pipeline.messages.hushword_pb2 import MediaFingerprint
 from pipeline.options import Settings
 from pipeline.recording import Recording
 from pipeline.replay import ReplaySummary, replay
@@ -60,6 +62,7 @@ def run_trial(
     seed: int = 0,
     shuffle_ms: int = 0,
     partitions: int = 4,
+    media: Sequence[MediaFingerprint] = (),
     beam_args: Sequence[str] = (),
     no_progress_s: float = 90.0,
     progress: Progress = lambda _phase, _done, _total: None,
@@ -75,6 +78,7 @@ def run_trial(
         seed: of the replay's cuts and disorder.
         shuffle_ms: disorder of the replay, ms of capture time.
         partitions: of the audio topic.
+        media: what is on the media topic before the job starts.
         beam_args: for the runner.
         no_progress_s: how long committed offsets may stand still at the end.
         progress: told about every phase.
@@ -83,6 +87,7 @@ def run_trial(
         ConfigError: the broker given does not answer.
         RecordingError: a request's audio cannot be read.
         ReplayError: the broker did not take a record.
+        FailedError: the broker did not take the media.
         RunError: the job died, never got ready, or stopped making progress; its log's tail is in the message.
 
     """
@@ -97,6 +102,7 @@ def run_trial(
             own = trial_settings(settings, bootstrap_servers)
             create_topics(bootstrap_servers, own, partitions)
             stack.callback(_leave_nothing, own)  # somebody else's broker: no voices stay behind
+        publish(own, own.media_topic, {entry.media_id: entry.SerializeToString() for entry in media})
         running = stack.enter_context(running_trial(own, partitions, beam_args, progress))
         replayed = running.play(
             recording,
