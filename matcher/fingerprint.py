@@ -41,8 +41,8 @@ class Fingerprint:
         self._bits = bits
         self._full_ms = full_ms
         # Those that words to come are made of: as many before the first of them as it looks back.
-        self._energies = np.empty((0, BANDS), np.float32)
-        self._frames = 0
+        self._energies = [np.empty((0, BANDS), np.float32)]
+        self._frames, self._full_frames = 0, frame_count(full_ms)
         self._words = np.empty(0, np.uint64)
         self._samples = 0
         self._looked_ms = 0
@@ -61,8 +61,8 @@ class Fingerprint:
         """
         if self.full:
             return None
-        new = self._bank.push(samples)[: frame_count(self._full_ms) - self._frames]
-        self._energies = np.concatenate((self._energies, new))
+        new = self._bank.push(samples)[: self._full_frames - self._frames]
+        self._energies.append(new)
         self._frames += len(new)
         self._samples += len(samples)
         due_ms = look_due_ms(self._audio_ms)
@@ -93,10 +93,12 @@ class Fingerprint:
 
     def _all_words(self) -> npt.NDArray[np.uint64]:
         kept = self._first_frame()
-        new = self._bits.words(self._energies, len(self._words) - kept // HOPS_PER_WORD)
+        energies = np.concatenate(self._energies)
+        new = self._bits.words(energies, len(self._words) - kept // HOPS_PER_WORD)
         if len(new):
             self._words = np.concatenate((self._words, new))
-            self._energies = self._energies[self._first_frame() - kept :].copy()
+            energies = energies[self._first_frame() - kept :].copy()
+        self._energies = [energies]
         return self._words
 
     def _first_frame(self) -> int:

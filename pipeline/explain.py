@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -91,7 +92,7 @@ def explain(
     own, appended_ms = _own(settings, request_id, since_ms, until_ms, published)
     progress("reading what was asked around it", 0, 0)
     heard, notes = _around(settings, own, appended_ms)
-    route, growths, known = _route(settings, own[0], heard)
+    route, growths, entries = _route(settings, own[0], appended_ms[1], heard)
     trace = Trace(request_id)
     route.observer = trace
     ignore = None
@@ -104,7 +105,7 @@ def explain(
         if request_id in route.window.requests:
             neighbours |= route.window.requests.keys()
     if published is not None and ignore is None:
-        notes.append("what ran ignored it: it knew an average, or requests, that are not there any more")
+        notes.append("what ran ignored it: it knew media, or requests, that are not there any more")
     if published is None and ignore is not None:
         notes.append("what ran published nothing about it: it was down, in overload, or set otherwise")
     own_growths = [growth for growth in growths if growth.request_id == request_id]
@@ -116,7 +117,8 @@ def explain(
         start_us=own[0].capture_time_us,
         audio_ms=max((growth.audio_ms for growth in own_growths), default=0),
         window_requests=len(neighbours - {request_id}),
-        averages=known,
+        averages=len(route.catalogue.averages),
+        known_entries=entries,
         blocked_averages=len(route.blocked.averages),
         ignore=ignore,
         published=None if published is None else _plain(published),
@@ -210,19 +212,20 @@ def _around(
 
 
 def _route(
-    settings: Settings, own: "AudioChunk", heard: list[tuple[Any, "AudioChunk"]]
+    settings: Settings, own: "AudioChunk", appended_ms: int, heard: list[tuple[Any, "AudioChunk"]]
 ) -> tuple["Route", list["Growth"], int]:
-    """Grow fingerprints as the job's reader does, and make a route that knows the averages of then."""
+    """Grow fingerprints as the job's reader does, and make a route: both know what was known then."""
     import zlib
 
     from matcher.route import Route
     from pipeline.assembly import Assembler, AssemblyLimits
     from pipeline.chunks import BadRecordError
     from pipeline.control import BLOCK, given
+    from pipeline.known import KnownCatalogue
     from pipeline.matching import load_bits, load_calibration, policy_of
     from pipeline.media import averages
     from pipeline.messages.hushword_pb2 import AudioChunk, MediaFingerprint
-    from pipeline.wire import average_from_message
+    from pipeline.wire import BadMediaError, average_from_message, entry_from_message
 
     partitions = sorted({record.partition for record, _ in heard})
     limits = AssemblyLimits(
@@ -232,7 +235,18 @@ def _route(
         max_open=len(heard) + 1,
         shards=settings.shards,
     )
-    assembler = Assembler(limits, load_bits(settings), dict.fromkeys(partitions, 0))
+    scope = f"{own.wake_word}/{own.locale}"
+    media = [
+        message
+        for message in averages(settings).values()
+        if message.bits == load_bits(settings).name and f"{message.wake_word}/{message.locale}" == scope
+    ]
+    known = KnownCatalogue.of_settings(settings)
+    for message in media:
+        if message.kind == MediaFingerprint.KNOWN and message.added_us <= appended_ms * 1000:
+            with suppress(BadMediaError):  # the job has made a dead letter of it
+                known.put(message.wake_word, message.locale, entry_from_message(message))
+    assembler = Assembler(limits, load_bits(settings), dict.fromkeys(partitions, 0), known=known.of)
     for record, _ in heard:
         try:
             assembler.take(record.partition, record.offset, record.timestamp * 1000, record.value)
@@ -243,7 +257,6 @@ def _route(
     mark = AudioChunk(low_mark_us=mark_us).SerializeToString()
     for partition in partitions:
         assembler.take(partition, 2**62, mark_us, mark)
-    scope = f"{own.wake_word}/{own.locale}"
     name = f"{scope}/{zlib.crc32(own.household_id.encode()) % settings.shards}"
     growths = assembler.release().get(name, [])
 
@@ -253,11 +266,10 @@ def _route(
         if key.startswith(f"{BLOCK}/") and f"{order.block.wake_word}/{order.block.locale}" == scope:
             route.block(average_from_message(order.block))
     before_us = min((growth.start_us for growth in growths), default=0)
-    for message in averages(settings).values():
-        usable = message.kind == MediaFingerprint.DISCOVERED and message.bits == calibration.bits
-        if usable and f"{message.wake_word}/{message.locale}" == scope and message.discovered_us < before_us:
+    for message in media:
+        if message.kind == MediaFingerprint.DISCOVERED and message.discovered_us < before_us:
             route.learn(average_from_message(message))
-    return route, growths, len(route.catalogue.averages)
+    return route, growths, len(known)
 
 
 def _plain(decision: "Decision") -> dict[str, Any]:
@@ -274,7 +286,7 @@ def _show(found: "Explanation", console: Console) -> None:
     console.print(found.sentence(), highlight=False)
     console.print(
         f"{found.audio_ms} ms of audio; {found.window_requests} other requests in its window,"
-        f" {found.averages} averages known, {found.blocked_averages} blocked",
+        f" {found.averages} averages and {found.known_entries} entries known, {found.blocked_averages} blocked",
         highlight=False,
     )
     published = found.published

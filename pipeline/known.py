@@ -168,7 +168,7 @@ class KnownFollower(Following):
         media_id = (record.key or b"").decode(errors="replace")
         try:
             message = MediaFingerprint.FromString(record.value) if record.value else None
-            if message is not None:
+            if message is not None and message.bits == self.catalogue.calibration.bits:
                 _check(media_id, message)
         except (DecodeError, BadMediaError) as error:
             if record.offset >= self._told_before.get(record.partition, 0):

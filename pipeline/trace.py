@@ -138,7 +138,8 @@ class Trace:
 class Explanation:
     """Why a request was ignored, or how near it came.
 
-    window_requests: others that were in the route's window with it; averages: that it was held against at most.
+    window_requests: others that were in the route's window with it; averages: that it was held against at most;
+    known_entries: of known media, likewise.
     published: the decision on the topic, where there is one; notes: what makes the regrown differ from what ran.
     """
 
@@ -150,6 +151,7 @@ class Explanation:
     audio_ms: int
     window_requests: int
     averages: int
+    known_entries: int
     blocked_averages: int
     ignore: Ignore | None
     published: dict[str, Any] | None

@@ -84,6 +84,12 @@ def test_entries_come_and_go_while_the_job_runs_and_outlive_it(
         assert found is not None
         assert (found.reason, found.media_id, found.households) == ("KNOWN", "k-5", 1)
         assert street.asked(job, 6) is None
+        roles = ("bootstrap_servers", "audio_topic", "decisions_topic", "media_topic", "control_topic", "window_s")
+        flags = [f"--{name.replace('_', '-')}={getattr(street.settings, name)}" for name in roles]
+        code, out, _ = _run(capsys, "explain", found.request_id, *flags)
+        assert code == 0
+        assert f"ignored (KNOWN) by k-5, a clean recording, with {found.audio_used_ms} ms" in out
+        assert "published: IGNORE, KNOWN, k-5" in out
         street.put("k-bad", b"\xff no fingerprint")
         assert street.asked(job, 5) is not None
         street.put("k-5", None)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from kafka import OffsetAndMetadata, TopicPartition
-from known import message
+from known import BITS, message
 from records import pieces
 from sounds import hear
 from test_source import WITHIN_S, Bundles, Topic
@@ -131,6 +131,7 @@ def test_entries_of_other_bits_and_averages_are_left_alone(topic: Media, bundles
     """And what takes the name of an entry takes its place."""
     topic.put(message(5))
     topic.put(message(6, bits="gradient64"))
+    topic.write("odd", MediaFingerprint(kind=MediaFingerprint.KNOWN, bits="others", words=b"odd").SerializeToString())
     bundles.run()
     assert len(follower(bundles).catalogue) == 1
     topic.put(message(5, bits="gradient64"))
@@ -140,12 +141,21 @@ def test_entries_of_other_bits_and_averages_are_left_alone(topic: Media, bundles
 
 BAD = {
     "not a message": b"\xff\xff\xff",
-    "no words": message(5).SerializeToString().replace(message(5).words, b"")[:20],
+    "no words": MediaFingerprint(
+        kind=MediaFingerprint.KNOWN, media_id="no words", wake_word="alexa", locale="en-US", bits=BITS.name
+    ).SerializeToString(),
     "under another key": message(6).SerializeToString(),
-    "an average of nobody": MediaFingerprint(kind=MediaFingerprint.DISCOVERED, media_id="d").SerializeToString(),
+    "an average of nobody": MediaFingerprint(
+        kind=MediaFingerprint.DISCOVERED, media_id="d", bits=BITS.name
+    ).SerializeToString(),
     "no such wake word": message(7, wake_word="ALEXA!").SerializeToString(),
     "half a word": MediaFingerprint(
-        kind=MediaFingerprint.KNOWN, media_id="half a word", wake_word="alexa", locale="en-US", words=bytes(801)
+        kind=MediaFingerprint.KNOWN,
+        media_id="half a word",
+        wake_word="alexa",
+        locale="en-US",
+        bits=BITS.name,
+        words=bytes(801),
     ).SerializeToString(),
 }
 

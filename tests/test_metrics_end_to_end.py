@@ -8,12 +8,14 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+from known import message
 from prometheus_client import CollectorRegistry, generate_latest
 from records import RATE_HZ, noise
 from sounds import write_recording
 from watched import Samples, Served, paused, publish_faults, publish_odd_decisions, samples, wait
 
-from pipeline.chunks import STAGES
+from pipeline.chunks import LETTER_STAGES
+from pipeline.control import publish
 from pipeline.decisions import DecisionLine, read_topic
 from pipeline.exporter import Exporter
 from pipeline.local.kafka import LocalKafka
@@ -79,6 +81,8 @@ def test_every_metric_moves_and_says_what_is_on_the_topics(recording: Recording)
         own = Settings(metrics_port=port, log_format="json", **bounds)
         settings = trial_settings(own, broker.bootstrap_servers)
         create_topics(settings.bootstrap_servers, settings, PARTITIONS)
+        nobodys = message(77, wake_word="computer")
+        publish(settings, settings.media_topic, {nobodys.media_id: nobodys.SerializeToString()})
         registry, served = CollectorRegistry(), Served(port)
         exporter = Exporter(settings, registry)
         exporter.start()
@@ -143,7 +147,7 @@ def test_every_metric_moves_and_says_what_is_on_the_topics(recording: Recording)
             assert total(of_topics, "hushword_topic_decisions_total", **kind_of) == expected
     assert total(of_topics, "hushword_decision_latency_seconds_count") == len(decisions)
     assert total(of_topics, "hushword_topic_duplicate_decisions_total") == 1
-    for reason in STAGES:
+    for reason in LETTER_STAGES:
         assert total(of_job, "hushword_dead_letters_total", reason=reason) == 1
         assert total(of_topics, "hushword_topic_dead_letters_total", reason=reason) == 1
     everything = " ".join(f"{name} {sorted(labels)}" for name, labels in found)

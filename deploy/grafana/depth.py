@@ -167,9 +167,10 @@ def depth(oncall: tuple[str, str]) -> Dashboard:
         ),
         graph(
             "Catalogue's version",
-            "As decisions carry it: each change is one more.",
+            "As decisions carry it: each change is one more; for known media, each record of the media topic.",
             "short",
             (f"max by (route) (hushword_catalogue_version{ROUTE})", "{{route}}"),
+            ("max(hushword_known_version)", "known media"),
         ),
         graph(
             "Averages",
@@ -180,10 +181,23 @@ def depth(oncall: tuple[str, str]) -> Dashboard:
         ),
         graph(
             "Records of the media topic left out",
-            "Records that are no averages for this version.",
+            "Records that are nothing for this version, and entries of known media over `known_entries`. What is"
+            " malformed is among the dead letters.",
             "ops",
             (rate("hushword_media_records_left_out_total", "reason"), "{{reason}}"),
-            width=24,
+        ),
+        graph(
+            "Known media",
+            "Entries in the reader, and the most that it takes. Without entries nobody is held against them.",
+            "short",
+            ("max(hushword_known_entries)", "entries"),
+            ("max(hushword_known_capacity_entries)", "bound"),
+        ),
+        graph(
+            "Looks at known media",
+            "How often a request was held against all entries: every 80 ms of its audio, up to eight seconds.",
+            "ops",
+            (rate("hushword_known_looks_total"), "looks"),
         ),
     ]
     orders = [
