@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from routed import ROUTE, SECOND_US, START_US, airing, average_of, batch
+from routed import ROUTE, SECOND_US, START_US, airing, average_of, batch, live
 from sounds import in_order
 from test_decide import Step, said
+from test_known_route import recognised
 
 from pipeline.control import shadow_key
 from pipeline.guard import LEAST_SLOTS, SLOTS, Guard
@@ -153,3 +154,34 @@ def test_how_growths_were_batched_does_not_matter_to_the_guard() -> None:
     assert states[0] == states[1] == states[2]
     assert marks[0] == marks[1] == marks[2]
     assert {shadow for _, shadow in marks[0]} == {False, True}
+
+
+def known_media(step: Step, seconds: Sequence[int]) -> list[Verdicts]:
+    """Let so many requests of each second be recognised, and one person speak in each."""
+    found = []
+    for second, count in enumerate(seconds):
+        at_us = START_US + second * SECOND_US
+        heard = [recognised(live(f"{second}-{number}", at_us)[0]) for number in range(count)]
+        found.append(step.hear(batch(in_order(heard, live(f"person-{second}", at_us)), at_us + SECOND_US)))
+    return found
+
+
+@pytest.mark.parametrize("troubled", [False, True])
+def test_a_large_airing_of_known_media_does_not_trip(troubled: bool) -> None:
+    """Hundreds of homes within two seconds, and most of what is asked in that minute."""
+    step = Step(settings=SETTINGS)
+    verdicts = known_media(step, [0] * 20)
+    if troubled:
+        step.lose_worker()
+    verdicts += known_media(step, [0] * 20 + [400, 200] + [0] * 40)
+    decisions, _, _ = said(verdicts)
+    assert len(decisions) == 600
+    assert not any(decision.shadow for decision in decisions)
+    assert not any(verdict.HasField("order") for verdict in verdicts)
+
+
+def test_an_entry_that_matches_people_all_the_time_trips() -> None:
+    """Silence in the catalogue, say: most of each second's requests, for a minute."""
+    verdicts = known_media(Step(settings=SETTINGS), [4] * 70)
+    assert sum(verdict.HasField("order") for verdict in verdicts) == 1
+    assert said(verdicts)[0][-1].shadow

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Self
 
 import pytest
-from kafka import KafkaProducer
+from kafka import KafkaProducer, TopicPartition
 from known import message, write_media
 from records import pieces
 from sounds import hear, write_recording
@@ -46,6 +46,12 @@ class Street(Stage):
         """Write an entry, and give it the time that it may take."""
         self.producer.send(self.settings.media_topic, value, key=key.encode()).get(10)
         time.sleep(TAKES_EFFECT_S)
+
+    def told(self) -> int:
+        """Give how far the dead letters of the media topic are written, as the job has committed it."""
+        at = TopicPartition(self.settings.media_topic, 0)
+        found = self.admin.list_group_offsets(self.settings.group_id)[self.settings.group_id]
+        return found[at].offset if at in found else 0
 
     def asked(self, job: Job, ad_seed: int) -> DecisionLine | None:
         """Let one home hear an advertisement, and wait until the job is done with its request; gives the decision."""
@@ -96,6 +102,7 @@ def test_entries_come_and_go_while_the_job_runs_and_outlive_it(
         assert street.asked(job, 5) is None
         street.put("k-5", message(5).SerializeToString())
         street.wait(job, lambda: len(street.records(street.settings.dead_letter_topic)) == 1)
+        street.wait(job, lambda: street.told() == len(street.records(street.settings.media_topic)))
     with street.job() as job:
         again = street.asked(job, 5)
         assert again is not None
