@@ -75,7 +75,8 @@ export class Detail {
 
   facts() {
     const { event } = this;
-    const known = event.airing > 1 || event.reason !== "CONCURRENT" ? "a recording heard before" : "heard for the first time";
+    const heard = event.airing > 1 || event.reason !== "CONCURRENT" ? "a recording heard before" : "heard for the first time";
+    const known = event.reason === "KNOWN" ? "from the catalogue of known media" : heard;
     return `${event.wake_word}, ${event.locale} · first told to sleep at ${clock(event.first)} · ${known} · ${event.media}`
       + (event.shadow ? " · shadow: recorded only, nobody acts on it" : "");
   }

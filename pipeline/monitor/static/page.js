@@ -53,7 +53,7 @@ function makeRow(key) {
 function fillRow(item, event) {
   const [line, more] = item.firstChild.children;
   const set = (element, content) => { if (element.textContent !== content) element.textContent = content; };
-  set(line.children[0], `${event.homes} homes, one recording`);
+  set(line.children[0], `${event.homes} ${event.homes === 1 ? "home" : "homes"}, one recording`);
   set(line.children[1], clock(event.first));
   const again = event.airing > 1 || event.reason !== "CONCURRENT" ? "known recording, " : "";
   set(more, `${again}asleep after ${(event.used_ms / 1000).toFixed(1)} s, ${Math.round(event.rate * 100)} % of the bits differ`);
