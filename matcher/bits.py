@@ -50,6 +50,12 @@ class Bits(Protocol):
         """Words from the start-th on: float32 (frames, BANDS) to uint64 (word_count(frames, bits) - start,)."""
         ...
 
+    def marked_words(
+        self, energies: npt.NDArray[np.float32], start: int, clear: float
+    ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
+        """Words from the start-th on, and which of their bits are clear: those that are not nearly the other."""
+        ...
+
 
 def word_count(frames: int, bits: Bits) -> int:
     """Words that so many frames give."""
@@ -118,10 +124,20 @@ class GradientBits:
         gradient_words(np.ascontiguousarray(energies), self.span_frames, start, words)
         return words
 
+    def marked_words(
+        self,
+        energies: npt.NDArray[np.float32],
+        start: int,
+        clear: float,  # noqa: ARG002
+    ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
+        """Words from the start-th on, uint64 (n,), and all of their bits, uint64 (n,): float32 (frames, BANDS) in."""
+        words = self.words(energies, start)
+        return words, np.full(len(words), ~np.uint64(0))
+
 
 @nb.njit(
     nb.void(_energies_in, nb.types.Array(nb.float32, 3, "C", readonly=True), nb.types.Array(nb.float32, 1, "C",
-            readonly=True), nb.int64, nb.int64, nb.float32, nb.int64, nb.uint64[::1]),
+            readonly=True), nb.int64, nb.int64, nb.float32, nb.float32, nb.int64, nb.uint64[::1], nb.uint64[::1]),
     cache=True,
     nogil=True,
 )  # fmt: skip
@@ -132,8 +148,10 @@ def filtered_words(
     tap_frames: int,
     mean_frames: int,
     exponent: float,
+    clear: float,
     start: int,
     out: npt.NDArray[np.uint64],
+    out_clear: npt.NDArray[np.uint64],
 ) -> None:
     """Signs of 64 filters, in one fixed order of summation, so that a word never depends on its batch.
 
@@ -144,8 +162,10 @@ def filtered_words(
         tap_frames: frames between two taps.
         mean_frames: frames, up to a word's last or from the first on, whose mean is the measure of its loudness.
         exponent: of the loudness.
+        clear: how far from its offset the response of a clear bit is.
         start: the first word wanted.
         out: uint64 (words,), overwritten: filter b in bit b.
+        out_clear: uint64 (words,), overwritten: which bits are clear.
 
     """
     taps, bands, count = filters.shape
@@ -167,10 +187,13 @@ def filtered_words(
                 weights = filters[tap, band]
                 for b in range(count):
                     response[b] += loudness * weights[b]
-        word = np.uint64(0)
+        word = certain = np.uint64(0)
         for b in range(count):
-            word |= np.uint64(response[b] > offsets[b]) << np.uint64(b)
+            over = response[b] - offsets[b]
+            word |= np.uint64(over > 0) << np.uint64(b)
+            certain |= np.uint64(abs(over) > clear) << np.uint64(b)
         out[n] = word
+        out_clear[n] = certain
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,14 +261,30 @@ class LearnedBits:
             uint64 (word_count(frames) - start,); none while there are fewer than `mean_frames` frames.
 
         """
+        return self.marked_words(energies, start, 0.0)[0]
+
+    def marked_words(
+        self, energies: npt.NDArray[np.float32], start: int, clear: float
+    ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
+        """Words from the start-th on, and which of their bits are clear.
+
+        Args:
+            energies: float32 (frames, BANDS), natural logarithms.
+            start: the first word wanted.
+            clear: how far from its offset the response of a clear bit is; a response has a standard deviation of 1.2.
+
+        Returns:
+            Words and clear bits, uint64 (n,) both, as `words` gives them.
+
+        """
         count = word_count(len(energies), self) if len(energies) >= self.mean_frames else 0
-        words = np.empty(max(0, count - start), np.uint64)
+        words, certain = np.empty((2, max(0, count - start)), np.uint64)
         if len(words):
             filtered_words(
-                np.exp(energies), self.filters, self.offsets, self.tap_frames, self.mean_frames, self.exponent, start,
-                words,
+                np.exp(energies), self.filters, self.offsets, self.tap_frames, self.mean_frames, self.exponent,
+                clear, start, words, certain,
             )  # fmt: skip
-        return words
+        return words, certain
 
     def to_bytes(self) -> bytes:
         """Serialise; `from_bytes` gives it back."""

@@ -14,6 +14,8 @@ from matcher.grid import BANDS, HOP_MS, SAMPLE_RATE_HZ, FilterBank
 FIRST_LOOK_MS = 720
 LOOK_MS = 80
 FULL_MS = 2160
+# How far from its offset the response of a request's clear bit is, a third of its standard deviation.
+REQUEST_CLEAR = 0.42
 # No kind of bits gives more words than one a word's time.
 MAX_WORDS = FULL_MS // (2 * HOP_MS)
 
@@ -43,7 +45,7 @@ class Fingerprint:
         # Those that words to come are made of: as many before the first of them as it looks back.
         self._energies = [np.empty((0, BANDS), np.float32)]
         self._frames, self._full_frames = 0, frame_count(full_ms)
-        self._words = np.empty(0, np.uint64)
+        self._words, self._clear = np.empty((2, 0), np.uint64)
         self._samples = 0
         self._looked_ms = 0
         self._listened_ms = 0
@@ -71,16 +73,23 @@ class Fingerprint:
         self._looked_ms = due_ms
         return self._all_words()[: word_count(frame_count(FULL_MS), self._bits)]
 
-    def looks(self, first_ms: int) -> Iterator[npt.NDArray[np.uint64]]:
+    def looks(self, first_ms: int) -> Iterator[tuple[int, npt.NDArray[np.uint64], npt.NDArray[np.uint64]]]:
         """Give, for every LOOK_MS from `first_ms` to `full_ms` that has come since the last call, the words of then.
 
-        What a look gives depends on its audio alone, and not on how much has come at once: uint64 (n,), rising n.
+        What a look gives depends on its audio alone, and not on how much has come at once: ms of audio, words and which
+        of their bits are clear, uint64 (n,) both, rising n.
         """
         for look_ms in range(max(first_ms, self._listened_ms + LOOK_MS), self._audio_ms + 1, LOOK_MS):
             self._listened_ms = look_ms
             frames = frame_count(look_ms)
             if frames >= self._bits.frames_per_word + self._bits.frames_before:
-                yield self._all_words()[: word_count(frames, self._bits)]
+                n = word_count(frames, self._bits)
+                yield look_ms, self._all_words()[:n], self._clear[:n]
+
+    @property
+    def words(self) -> npt.NDArray[np.uint64]:
+        """Words up to the latest look, uint64 (n,), n <= MAX_WORDS."""
+        return self._words[: word_count(frame_count(FULL_MS), self._bits)]
 
     @property
     def full(self) -> bool:
@@ -94,9 +103,11 @@ class Fingerprint:
     def _all_words(self) -> npt.NDArray[np.uint64]:
         kept = self._first_frame()
         energies = np.concatenate(self._energies)
-        new = self._bits.words(energies, len(self._words) - kept // HOPS_PER_WORD)
+        start = len(self._words) - kept // HOPS_PER_WORD
+        new, clear = self._bits.marked_words(energies, start, REQUEST_CLEAR)
         if len(new):
             self._words = np.concatenate((self._words, new))
+            self._clear = np.concatenate((self._clear, clear))
             energies = energies[self._first_frame() - kept :].copy()
         self._energies = [energies]
         return self._words

@@ -1,26 +1,70 @@
 """Known media: clean recordings of what airs, against which one growing request is enough.
 
-A request whose sound is in the catalogue needs no other household. Alignment is nearly known too: a request begins
-about `PREROLL_MS` before its wake word, and so does an entry.
+A request whose sound is in the catalogue needs no other household. Three ways lead to a decision, each within its part
+of the budget: an entry agrees so well that chance cannot explain it among so many entries; three households agree with
+one entry less well, within seconds; or an entry was recognised a moment ago, so it is on air, and one more home agrees
+fairly well. Time is the data's, and nothing depends on how audio was cut into chunks.
 """
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-from matcher.bits import Bits, frame_count, word_count
-from matcher.evidence import Calibration, Evidence, compare
-from matcher.fingerprint import MAX_WORDS, seed_of
+from matcher.bits import WORD_MS, Bits, frame_count, word_count
+from matcher.evidence import Evidence
+from matcher.fingerprint import LOOK_MS, seed_of
 from matcher.grid import SAMPLE_RATE_HZ, FilterBank
+from matcher.known_kernels import (
+    ANCHORS,
+    CHUNK,
+    GROUP_MASKS,
+    GROUP_VALUES,
+    LISTS,
+    choose_anchors,
+    enter,
+    find,
+    leave,
+    own_means,
+    score_rows,
+)
+from matcher.known_null import LEAD_WORDS, MAX_ALIGNMENT, SEGMENT_WORDS, SLOT_WORDS, KnownCalibration
 
-# An entry begins so long before its wake word, as requests do within 100 ms, ...
-PREROLL_MS = 500
-# ... and goes on for so long after the wake word has begun.
+# Requests begin within 100 ms of so long before their wake word; an entry a little before that, ...
+REQUEST_PREROLL_MS = 500
+PREROLL_MS = REQUEST_PREROLL_MS + LEAD_WORDS * WORD_MS
+# ... and it goes on for so long after the wake word has begun.
 AFTER_MS = 10_000
-# A request is held against known media from so much of its audio on, and up to so much.
+# What an entry must have of the sound from its wake word on.
+LEAST_AFTER_MS = 700
+# A request is held against known media from so much of its audio on, and up to so much; after the first it is looked
+# at every LOOK_MS, after a while less often.
 FIRST_KNOWN_LOOK_MS = 480
-FULL_KNOWN_MS = 8000
+FULL_KNOWN_MS = 4160
+_OFTEN_SEGMENTS, _SELDOM = 24, 4
+# How far from its offset the response of an entry's clear bit is, 0.6 of its standard deviation: in a home one of seven
+# such bits differs, and of the others every third or second.
+ENTRY_CLEAR = 0.72
+# What of the budget goes to one household alone, to three that agree, and to one beside an airing.
+ALONE_SHARE, TOGETHER_SHARE, AIRING_SHARE = 0.2, 0.1, 0.7
+TOGETHER, MOST_TOGETHER = 3, 6
+# Three households agree when their requests end within so long of each other, as those of the window do; and an entry
+# is on air for so long after the last home that was recognised. Later homes need to be sure alone: the loose threshold
+# is for the few requests that come in these seconds.
+TOGETHER_US = 10_000_000
+# What `airing_share` is a share of: requests that come within a minute of an airing.
+AIRING_SHARE_US = 60_000_000
+# Chance brings three people near one entry more often than three independent draws would: voices come in kinds.
+# Among requests two matches were measured 10-28 times as often. Each of the three must be so many times less likely.
+DEPENDENCE = 3.0
+# With more entries than these a row must be found twice, or three times, before it is scored: chance finds too many.
+# Over the second only every other word is looked up: its lists are long, and fetching them is what costs.
+FOUND_ONCE_ENTRIES, FOUND_TWICE_ENTRIES = 512, 16_384
+# A candidate scored below this is dropped until it is found again; so many of the best are kept.
+KEPT_SCORE, KEPT = 2.0, 8
+_MOST_FOUND = 512
 
 
 class EntryError(ValueError):
@@ -34,6 +78,7 @@ class Entry:
     Attributes:
         media_id: its name.
         words: uint64 (n,), from PREROLL_MS before the wake word on.
+        clear: uint64 (n,), which bits are clear.
         valid_from_us: event time from which it decides; 0 for ever.
         valid_until_us: event time up to which it decides; 0 for ever.
 
@@ -41,6 +86,7 @@ class Entry:
 
     media_id: str
     words: npt.NDArray[np.uint64]
+    clear: npt.NDArray[np.uint64]
     valid_from_us: int = 0
     valid_until_us: int = 0
 
@@ -52,16 +98,22 @@ class KnownMatch:
     Attributes:
         media_id: the entry.
         evidence: word k of the entry is word k + alignment of the request.
+        households: that have agreed with the entry by then, its own included.
         catalogue_version: that of the catalogue then.
+        calibration: its version.
 
     """
 
     media_id: str
     evidence: Evidence
+    households: int
     catalogue_version: int
+    calibration: str
 
 
-def entry_words(samples: npt.NDArray[np.float32], wake_word_ms: float, bits: Bits) -> npt.NDArray[np.uint64]:
+def entry_words(
+    samples: npt.NDArray[np.float32], wake_word_ms: float, bits: Bits
+) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
     """Fingerprint a recording around one mention of the wake word.
 
     What lies before the recording's beginning is silence, which agrees with nothing.
@@ -72,7 +124,7 @@ def entry_words(samples: npt.NDArray[np.float32], wake_word_ms: float, bits: Bit
         bits: the kind of bits.
 
     Returns:
-        uint64 (words,).
+        Words and which of their bits are clear, uint64 (n,) both.
 
     Raises:
         EntryError: the recording ends too soon after the wake word begins.
@@ -82,77 +134,344 @@ def entry_words(samples: npt.NDArray[np.float32], wake_word_ms: float, bits: Bit
     end = round((wake_word_ms + AFTER_MS) * SAMPLE_RATE_HZ / 1000)
     heard = samples[max(0, start) : end]
     around = np.concatenate((np.zeros(max(0, -start), np.float32), heard.astype(np.float32)))
-    bank = FilterBank(seed_of(f"entry {wake_word_ms:.3f}"))
-    words = bits.words(bank.push(around))
-    if len(words) < word_count(frame_count(PREROLL_MS + 700), bits):
+    words, clear = bits.marked_words(FilterBank(seed_of(f"entry {wake_word_ms:.3f}")).push(around), 0, ENTRY_CLEAR)
+    if len(words) < word_count(frame_count(PREROLL_MS + LEAST_AFTER_MS), bits):
         left_ms = len(samples) * 1000 / SAMPLE_RATE_HZ - wake_word_ms
         raise EntryError(
             f"{max(0.0, left_ms) / 1000:.2f} s of audio from the wake word on are too little to recognise it by:"
-            " it takes 0.7 s"
+            f" it takes {LEAST_AFTER_MS / 1000:g} s"
         )
-    return words
+    return words, clear
+
+
+def looked_at(segments: int) -> bool:
+    """Tell whether a request is looked at when it has so many segments."""
+    return segments > 1 and (segments <= _OFTEN_SEGMENTS or segments % _SELDOM == 0)
+
+
+@dataclass(slots=True, eq=False)
+class _OnAir:
+    """Who agrees with one entry: until when it is on air, and those that wait for others to agree."""
+
+    until_us: int = -(2**62)
+    households: dict[str, int] = field(default_factory=dict)  # when its last request ended
+    waiting: dict[str, tuple["Listening", Evidence]] = field(default_factory=dict)  # by request id
 
 
 class KnownMedia:
-    """The entries of one wake word and locale."""
+    """The entries of one wake word and locale, and which of them are on air. For one thread."""
 
-    def __init__(self, calibration: Calibration, budget: float) -> None:
-        """`budget` is the probability that a live request is ignored by chance."""
+    def __init__(
+        self, calibration: KnownCalibration, budget: float, *, concurrency: int = 100, airing_share: float = 0.01
+    ) -> None:
+        """Begin without entries.
+
+        Args:
+            calibration: gives scores and thresholds.
+            budget: probability that a live request is ignored by chance, ...
+            concurrency: ... among so many requests in TOGETHER_US; more of them raise the threshold.
+            airing_share: share of the live requests that come within AIRING_SHARE_US of an airing.
+
+        """
         self.calibration, self.budget = calibration, budget
+        self.concurrency, self.airing_share = concurrency, airing_share
         self.version = 0
-        self.entries: dict[str, Entry] = {}
+        words = calibration.segments * SEGMENT_WORDS + LEAD_WORDS + MAX_ALIGNMENT
+        self._slots = -(-words // SLOT_WORDS)
+        self._row_of: dict[str, int] = {}
+        self._names: list[str] = []
+        self._free: list[int] = []
+        self._words, self._clear = (np.zeros((0, self._slots), np.uint64) for _ in range(2))
+        self._lengths = np.zeros(0, np.int32)
+        self._means = np.zeros((0, calibration.segments), np.float32)
+        self._from_us, self._until_us = np.zeros((2, 0), np.int64)
+        self._anchors = np.zeros((0, self._slots, ANCHORS), np.uint8)
+        self._heads = np.zeros(LISTS, np.int32)
+        self._chunks = np.zeros((1, CHUNK), np.int32)
+        self._free_chunks = np.zeros(2, np.int64)
+        self._on_air: dict[int, _OnAir] = {}
+        self._least = self.threshold_on_air()
+        self._swept: list[tuple[Listening, KnownMatch]] = []
+        self._recent: dict[str, int] = {}  # requests of the last TOGETHER_US: when they started
 
     def __len__(self) -> int:
-        return len(self.entries)
+        return len(self._row_of)
+
+    def __contains__(self, media_id: str) -> bool:
+        return media_id in self._row_of
+
+    def words(self, media_id: str) -> npt.NDArray[np.uint64]:
+        """Give the words of an entry that are kept, every SLOT_WORDS-th: uint64 (slots,)."""
+        row = self._row_of[media_id]
+        return self._words[row, : self._lengths[row]].copy()
+
+    @property
+    def memory_bytes(self) -> int:
+        """Of all arrays."""
+        arrays = (
+            self._words, self._clear, self._lengths, self._means, self._from_us, self._until_us, self._anchors,
+            self._heads, self._chunks,
+        )  # fmt: skip
+        return sum(array.nbytes for array in arrays)
+
+    # ---- upkeep --------------------------------------------------------------------------------------------------
 
     def put(self, entry: Entry) -> None:
         """Add an entry or replace the one of its name."""
-        self.entries[entry.media_id] = entry
+        self.remove(entry.media_id)
+        if not self._free:
+            self._grow()
+        row = self._free.pop()
+        kept = entry.words[::SLOT_WORDS][: self._slots]
+        self._words[row, : len(kept)], self._clear[row, : len(kept)] = kept, entry.clear[::SLOT_WORDS][: self._slots]
+        self._lengths[row] = len(kept)
+        self._from_us[row] = entry.valid_from_us
+        self._until_us[row] = entry.valid_until_us or 2**62
+        calibration = self.calibration
+        own_means(
+            entry.words[LEAD_WORDS:], calibration.cohort_columns, entry.clear[LEAD_WORDS:], 0, calibration.segments,
+            self._means[row],
+        )  # fmt: skip
+        choose_anchors(self._clear, self._lengths, GROUP_MASKS, row, self._anchors)
+        if self._free_chunks[1] < len(kept) * ANCHORS:
+            self._grow_chunks()
+        enter(
+            self._words, self._lengths, GROUP_VALUES, self._anchors, row, self._heads, self._chunks, self._free_chunks
+        )
+        self._names[row] = entry.media_id
+        self._row_of[entry.media_id] = row
 
     def remove(self, media_id: str) -> bool:
         """Forget an entry; tells whether there was one."""
-        return self.entries.pop(media_id, None) is not None
+        row = self._row_of.pop(media_id, None)
+        if row is None:
+            return False
+        leave(
+            self._words, self._lengths, GROUP_VALUES, self._anchors, row, self._heads, self._chunks, self._free_chunks
+        )
+        self._lengths[row] = 0
+        self._on_air.pop(row, None)
+        self._free.append(row)
+        return True
 
-    def words(self, media_id: str) -> npt.NDArray[np.uint64]:
-        """Give the words of an entry, uint64 (n,)."""
-        return self.entries[media_id].words
+    def _grow(self) -> None:
+        old = len(self._names)
+        more = max(16, old // 2)
+        self._words = np.concatenate((self._words, np.zeros((more, self._slots), np.uint64)))
+        self._clear = np.concatenate((self._clear, np.zeros((more, self._slots), np.uint64)))
+        self._lengths = np.concatenate((self._lengths, np.zeros(more, np.int32)))
+        self._means = np.concatenate((self._means, np.zeros((more, self.calibration.segments), np.float32)))
+        self._from_us = np.concatenate((self._from_us, np.zeros(more, np.int64)))
+        self._until_us = np.concatenate((self._until_us, np.zeros(more, np.int64)))
+        self._anchors = np.concatenate((self._anchors, np.zeros((more, self._slots, ANCHORS), np.uint8)))
+        self._names += [""] * more
+        self._free = list(range(old, old + more))[::-1]
 
-    def listen(self, start_us: int) -> "Listening":
+    def _grow_chunks(self) -> None:
+        old = len(self._chunks)
+        more = np.zeros((max(4 * self._slots * ANCHORS, old // 4), CHUNK), np.int32)
+        more[:, 0] = np.arange(old + 1, old + len(more) + 1)
+        more[-1, 0] = self._free_chunks[0]
+        self._chunks = np.concatenate((self._chunks, more))
+        self._free_chunks += (old - self._free_chunks[0], len(more))
+
+    # ---- recognising ---------------------------------------------------------------------------------------------
+
+    def listen(self, request_id: str, household: str, start_us: int) -> "Listening":
         """Begin with a request that started at this event time."""
-        return Listening(self, start_us)
+        self._expire(start_us)
+        self._recent[request_id] = start_us
+        return Listening(self, request_id, household, start_us)
+
+    def swept(self) -> list[tuple["Listening", KnownMatch]]:
+        """Give, once, the requests that the last look at another one has made sure of."""
+        swept, self._swept = self._swept, []
+        return swept
+
+    def begin_anew(self) -> None:
+        """Forget all requests: those of a moment ago come again."""
+        self._on_air, self._swept, self._recent = {}, [], {}
+
+    def threshold(self) -> float:
+        """Score that one household alone is recognised at."""
+        return self.calibration.tail.threshold(ALONE_SHARE * self.budget, len(self._row_of))
+
+    def threshold_together(self, households: int) -> float:
+        """Score that each of so many households, TOGETHER or more, is recognised at: the more, the lower.
+
+        Among n requests chance brings k - 1 others near the entry that it brought one near to with probability
+        n^(k-1) / (k-1)! p^k for each entry, p being that of one. Nobody is recognised at less than an entry on air
+        asks for: those that agree may be homes that hear it, and one of them a person.
+        """
+        n, k = max(self.concurrency, len(self._recent)), households
+        budget = TOGETHER_SHARE * self.budget / (MOST_TOGETHER - TOGETHER + 1)
+        p = (budget * math.factorial(k - 1) / (max(1, len(self._row_of)) * n ** (k - 1))) ** (1 / k)
+        return max(self.threshold_on_air(), self.calibration.tail.threshold(min(1.0, p / DEPENDENCE), 1))
+
+    def threshold_on_air(self) -> float:
+        """Score that a household is recognised at while the entry is on air."""
+        on_air = sum(1 for air in self._on_air.values() if air.until_us > -(2**62))
+        beside = self.airing_share * TOGETHER_US / AIRING_SHARE_US
+        return self.calibration.tail.threshold(min(1.0, AIRING_SHARE * self.budget / beside), max(1, on_air))
+
+    def _hear(self, listening: "Listening", scored: Sequence[tuple[int, Evidence]], end_us: int) -> KnownMatch | None:
+        """Decide about a request that is this like its candidates, the most alike first."""
+        if not scored or scored[0][1].score < self._least:
+            return None
+        self._expire(end_us)
+        alone, on_air = self.threshold(), self.threshold_on_air()
+        matched = None
+        for row, evidence in scored:
+            if evidence.score < on_air:
+                break
+            air = self._on_air.setdefault(row, _OnAir())
+            airing = end_us <= air.until_us
+            if evidence.score >= alone or (airing and evidence.score >= on_air):
+                matched = row, evidence
+                break
+            air.waiting[listening.request_id] = listening, evidence
+            air.households[listening.household] = end_us
+            if self._agree(air):
+                matched = row, evidence
+                break
+        if matched is None:
+            return None
+        row, evidence = matched
+        for others in self._on_air.values():
+            others.waiting.pop(listening.request_id, None)
+        air = self._on_air[row]
+        air.households[listening.household] = end_us
+        opened = end_us > air.until_us
+        air.until_us = end_us + TOGETHER_US
+        if opened:
+            self._sweep(row, air)
+        return self._match(row, air, evidence)
+
+    def _agree(self, air: _OnAir) -> bool:
+        """Tell whether so many households agree with an entry that together they are sure."""
+        best: dict[str, float] = {}
+        for other, found in air.waiting.values():
+            best[other.household] = max(found.score, best.get(other.household, found.score))
+        scores = sorted(best.values(), reverse=True)[:MOST_TOGETHER]
+        return any(scores[k - 1] >= self.threshold_together(k) for k in range(TOGETHER, len(scores) + 1))
+
+    def _sweep(self, row: int, air: _OnAir) -> None:
+        """Recognise those that wait for others to agree with an entry, now that it is on air."""
+        enough = self.threshold_on_air()
+        for request_id, (listening, evidence) in list(air.waiting.items()):
+            if evidence.score >= enough and not listening.recognised:
+                listening.recognised = True
+                for others in self._on_air.values():
+                    others.waiting.pop(request_id, None)
+                self._swept.append((listening, self._match(row, air, evidence)))
+
+    def _match(self, row: int, air: _OnAir, evidence: Evidence) -> KnownMatch:
+        return KnownMatch(self._names[row], evidence, len(air.households), self.version, self.calibration.version)
+
+    def _expire(self, now_us: int) -> None:
+        """Let event time pass."""
+        while self._recent:
+            request_id = next(iter(self._recent))
+            if self._recent[request_id] >= now_us - TOGETHER_US:
+                break
+            del self._recent[request_id]
+        for row, air in list(self._on_air.items()):
+            if air.until_us < now_us:
+                air.until_us = -(2**62)
+            if air.until_us < now_us:
+                air.households = {name: us for name, us in air.households.items() if us >= now_us - TOGETHER_US}
+            air.waiting = {
+                request_id: (listening, evidence)
+                for request_id, (listening, evidence) in air.waiting.items()
+                if listening.looked_us >= now_us - TOGETHER_US
+            }
+            if not air.households and not air.waiting and air.until_us < now_us:
+                del self._on_air[row]
 
 
 class Listening:
-    """One growing request, held against all entries that are valid when it starts."""
+    """One growing request, held against the entries that are valid when it starts."""
 
-    def __init__(self, media: KnownMedia, start_us: int) -> None:
-        self._media, self._start_us = media, start_us
+    def __init__(self, media: KnownMedia, request_id: str, household: str, start_us: int) -> None:
+        """Begin; `KnownMedia.listen` does."""
+        self._media = media
+        self.request_id, self.household, self.start_us = request_id, household, start_us
+        self.looked_us = start_us
+        self.recognised = False
+        segments = media.calibration.segments
+        self._own = np.zeros(segments, np.float32)
+        self._segments = self._own_segments = 0
+        self._looked_up = 0
+        self._seen = np.zeros((0, 2), np.int32)
+        self._kept: dict[int, str] = {}
 
-    def look(self, words: npt.NDArray[np.uint64]) -> KnownMatch | None:
+    def look(self, words: npt.NDArray[np.uint64], clear: npt.NDArray[np.uint64], end_us: int) -> KnownMatch | None:
         """Hold what there is of the request against the catalogue as it is now.
 
         Args:
-            words: uint64 (n,), all words so far.
+            words: uint64 (n,), all words so far; n rises from look to look.
+            clear: uint64 (n,), which of their bits are clear.
+            end_us: event time of the look.
 
         """
         media = self._media
-        words = words[:MAX_WORDS]
-        valid = [
-            e
-            for e in media.entries.values()
-            if e.valid_from_us <= self._start_us and not 0 < e.valid_until_us <= self._start_us
+        segments = min(len(words) // SEGMENT_WORDS, media.calibration.segments)
+        if self.recognised or segments <= self._segments or not looked_at(segments):
+            return None
+        self.looked_us, self._segments = end_us, segments
+        rows = self._candidates(words[: segments * SEGMENT_WORDS])
+        if not len(rows):
+            return None
+        found = media._hear(self, self._score(words, clear, rows), end_us)  # noqa: SLF001
+        self.recognised = found is not None
+        return found
+
+    def _candidates(self, words: npt.NDArray[np.uint64]) -> npt.NDArray[np.int32]:
+        """Rows that are worth a score: those that were, those on air, and those that the new words find."""
+        media = self._media
+        needed = 1 + (len(media) > FOUND_ONCE_ENTRIES) + (len(media) > FOUND_TWICE_ENTRIES)
+        if needed > 1 and not len(self._seen):
+            # For twice what chance finds in a whole request.
+            self._seen = np.zeros((1 << (len(media) * media.calibration.segments // 50).bit_length(), 2), np.int32)
+        out = np.empty(_MOST_FOUND, np.int32)
+        found = find(
+            words, self._looked_up, len(words), max(1, needed - 1), GROUP_VALUES, media._slots,  # noqa: SLF001
+            media._heads, media._chunks, self._seen, needed, out,  # noqa: SLF001
+        )  # fmt: skip
+        self._looked_up = len(words)
+        kept = [row for row, name in self._kept.items() if media._row_of.get(name) == row]  # noqa: SLF001
+        kept += media._on_air  # noqa: SLF001
+        if not kept and not found:
+            return _NO_ROWS
+        rows = np.unique(np.concatenate((out[: min(found, _MOST_FOUND)], np.array(kept, np.int32))))
+        valid: npt.NDArray[np.int32] = rows[
+            (media._from_us[rows] <= self.start_us) & (self.start_us < media._until_us[rows])  # noqa: SLF001
         ]
-        if not valid:
-            return None
-        lengths = np.array([len(e.words) for e in valid], np.int32)
-        many = np.zeros((len(valid), int(lengths.max())), np.uint64)
-        for row, entry in zip(many, valid, strict=True):
-            row[: len(entry.words)] = entry.words
-        shifts = np.zeros(len(valid), np.float32)
-        found = compare(
-            media.calibration, words, media.calibration.own_shift(words), many, lengths, shifts, np.arange(len(valid))
-        )
-        best = int(np.argmax(found.scores))
-        if found.scores[best] < 9:
-            return None
-        return KnownMatch(valid[best].media_id, found.at(best), media.version)
+        return valid
+
+    def _score(
+        self, words: npt.NDArray[np.uint64], clear: npt.NDArray[np.uint64], rows: npt.NDArray[np.int32]
+    ) -> list[tuple[int, Evidence]]:
+        """Score some rows, the best first, and keep those that may come to something."""
+        media, n = self._media, len(rows)
+        calibration = media.calibration
+        own_means(words, calibration.cohort_columns, _ALL, self._own_segments, self._segments, self._own)
+        self._own_segments = self._segments
+        scores, rates = np.empty(n, np.float32), np.empty(n, np.float32)
+        alignments, compared = np.empty(n, np.int32), np.empty(n, np.int32)
+        score_rows(
+            words, clear, self._segments, media._words, media._clear, media._lengths, media._means, rows,  # noqa: SLF001
+            self._own, calibration.base, calibration.weights[self._segments], scores, rates, alignments, compared,
+        )  # fmt: skip
+        names = media._names  # noqa: SLF001
+        # Of equals the first by name: rows are handed out anew after a restart.
+        best = sorted((-float(scores[i]), names[rows[i]], int(i)) for i in np.flatnonzero(scores >= KEPT_SCORE))[:KEPT]
+        self._kept = {int(rows[i]): name for _, name, i in best}
+        return [
+            (int(rows[i]), Evidence(-score, float(rates[i]), int(compared[i]), -int(alignments[i])))
+            for score, _, i in best
+        ]
+
+
+_ALL, _NO_ROWS = np.empty(0, np.uint64), np.empty(0, np.int32)
+assert FULL_KNOWN_MS % LOOK_MS == FIRST_KNOWN_LOOK_MS % LOOK_MS == 0

@@ -180,25 +180,26 @@ def best_beside(
                     out[i] = max(out[i], scores[i, j] + scores[i, k])
 
 
-def fit_tail(best: npt.NDArray[np.float64]) -> Tail:
-    """Fit P(best > s) = exp((start - s) / scale) to the highest TAIL_SHARE of trials that are independent of n.
+def fit_tail(best: npt.NDArray[np.float64], share: float = TAIL_SHARE) -> Tail:
+    """Fit P(best > s) = exp((start - s) / scale) to the highest share of trials that are independent of n.
 
     The scale is the mean excess (Hill's estimator for an exponential tail). Among n times the trials there are n times
     the chances.
 
     Args:
         best: the best score of every trial.
+        share: of the trials, that the tail is made of.
 
     Raises:
         NullError: no trial stands out from the rest.
 
     """
-    over = float(np.quantile(best, 1 - TAIL_SHARE))
+    over = float(np.quantile(best, 1 - share))
     if not (best > over).any():
         raise NullError("no trial stands out: there is no tail to fit")
     excesses = best[best > over] - over
     scale = float(np.mean(excesses))
-    return Tail(over + scale * math.log(TAIL_SHARE), scale, scale, over, len(excesses))
+    return Tail(over + scale * math.log(share), scale, scale, over, len(excesses))
 
 
 def fit_triples(scores: npt.NDArray[np.float64], requests: int) -> Tail:

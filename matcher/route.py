@@ -97,7 +97,7 @@ class Growth:
         words: uint64 (n,), all words so far.
         audio_ms: audio of the request that had arrived.
         appended_us: broker's append time of the chunk that brought it to this look.
-        known: what the request was recognised as: then `words` are the entry's, and nothing more of the request comes.
+        known: what the request was recognised as: then nothing more of it comes.
 
     """
 
@@ -130,6 +130,7 @@ class Ignore:
     decided_at_us: int
     audio_appended_us: int
     catalogue_version: int
+    calibration: str = ""  # where it is not the route's
 
 
 @dataclass
@@ -314,7 +315,9 @@ class Route:
             self._count(growth, outcome)
         elif request.ignored:
             return
-        blocked = self._is_blocked(known.media_id, growth.words, outcome)
+        # What is too short to be held against what is blocked may be that.
+        short = bool(self.blocked.averages) and len(growth.words) < MIN_WORDS
+        blocked = short or self._is_blocked(known.media_id, growth.words, outcome)
         if self.observer is not None:
             self.observer.known(growth, known, blocked=blocked)
         if blocked:
@@ -323,7 +326,10 @@ class Route:
             self.window.mark_ignored(request)
         self._appended_us = growth.appended_us
         version = known.catalogue_version
-        self._tell(growth, Reason.KNOWN, known.media_id, 1, known.evidence, version, growth.end_us, outcome)
+        self._tell(
+            growth, Reason.KNOWN, known.media_id, known.households, known.evidence, version, growth.end_us, outcome,
+            known.calibration,
+        )  # fmt: skip
 
     def _expire(self, now_us: int, outcome: Outcome) -> None:
         """Let event time pass: by the growths themselves, so that it does not matter how they were batched."""
@@ -645,6 +651,7 @@ class Route:
         catalogue_version: int,
         at_us: int,
         outcome: Outcome,
+        calibration: str = "",
     ) -> None:
         outcome.counts["ignored"] += 1
         self.ignored_at_us.pop(request.household, None)
@@ -667,5 +674,6 @@ class Route:
                 decided_at_us=at_us,
                 audio_appended_us=self._appended_us,
                 catalogue_version=catalogue_version,
+                calibration=calibration,
             )
         )

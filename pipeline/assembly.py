@@ -8,7 +8,7 @@ read first.
 import heapq
 import zlib
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,7 +16,7 @@ import numpy.typing as npt
 import soxr
 
 from matcher.bits import Bits
-from matcher.fingerprint import FULL_MS, MAX_WORDS, Fingerprint
+from matcher.fingerprint import FULL_MS, Fingerprint
 from matcher.grid import SAMPLE_RATE_HZ
 from matcher.known import FIRST_KNOWN_LOOK_MS, FULL_KNOWN_MS, KnownMatch, KnownMedia, Listening
 from matcher.route import Growth
@@ -82,6 +82,11 @@ class _Partition:
     requests: deque[str] = field(default_factory=deque)
 
 
+def nothing(_wake_word: str, _locale: str) -> KnownMedia | None:
+    """Know no media."""
+    return None
+
+
 class Assembler:
     """Assembles the requests of some partitions, and gives their fingerprints whenever a look is due.
 
@@ -94,7 +99,7 @@ class Assembler:
         bits: Bits,
         positions: Mapping[int, int],
         emitted_us: int = NEVER_US,
-        known: Callable[[str, str], KnownMedia | None] = lambda _wake_word, _locale: None,
+        known: Callable[[str, str], KnownMedia | None] = nothing,
     ) -> None:
         """Begin at some offsets.
 
@@ -184,12 +189,12 @@ class Assembler:
         while self._held and self._held[0][0] <= self.low_mark_us:
             _, request_id, _, partition, offset, appended_us, chunk = heapq.heappop(self._held)
             request = self._open[request_id]
-            growth = self._grow(request, chunk, appended_us)
             carried = offset < self._new_from[partition] and chunk.end_us <= self._emitted_us
-            if growth is not None and not carried:
-                growths.setdefault(request.route, []).append(growth)
-                # By the mark and not by the chunk: it may have leaped, and what was given out must be acknowledged.
-                self._routes[request.route] = self.low_mark_us
+            for route, growth in self._grow(request, chunk, appended_us):
+                if not carried:
+                    growths.setdefault(route, []).append(growth)
+                    # By the mark and not by the chunk: it may have leaped, and what was given out must be acknowledged.
+                    self._routes[route] = self.low_mark_us
         self._forget()
         return growths
 
@@ -239,57 +244,63 @@ class Assembler:
         self._partitions[partition].requests.append(chunk.request_id)
         return request
 
-    def _grow(self, request: _Open, chunk: Chunk, appended_us: int) -> Growth | None:
+    def _grow(self, request: _Open, chunk: Chunk, appended_us: int) -> Iterator[tuple[str, Growth]]:
+        """Let a request grow by a chunk; others may be recognised with it."""
+        if not self._follows(request, chunk) or request.fingerprint is None:
+            return
+        if request.fingerprint.full or request.recognised:
+            return
+        words = request.fingerprint.grow(_at_16_khz(request, chunk))
+        known = self._listen(request, request.fingerprint)
+        if known is not None:
+            yield request.route, self._recognised(chunk.request_id, request, known, chunk.end_us, appended_us)
+        elif words is not None:
+            yield request.route, _growth(chunk.request_id, request, words, chunk.end_us, appended_us)
+        for listening, match in [] if request.media is None else request.media.swept():
+            other = self._open.get(listening.request_id)
+            if other is not None and not other.recognised:
+                yield other.route, self._recognised(listening.request_id, other, match, chunk.end_us, appended_us)
+
+    def _recognised(self, request_id: str, request: _Open, known: KnownMatch, end_us: int, appended_us: int) -> Growth:
+        """Give the last growth of a request; its audio is of no use any more."""
+        words = np.empty(0, np.uint64) if request.fingerprint is None else request.fingerprint.words
+        request.recognised = True
+        return _growth(request_id, request, words, end_us, appended_us, known)
+
+    def _follows(self, request: _Open, chunk: Chunk) -> bool:
+        """Tell whether a chunk is a request's next one, and take note of it."""
         request.held.discard(chunk.seq)
         if chunk.seq < request.next_seq:
             self.counts["duplicate_chunks"] += 1
-            return None
+            return False
         if request.ended:
             self.counts["chunks_after_gap"] += 1
-            return None
+            return False
         if chunk.seq > request.next_seq or (chunk.seq and abs(chunk.start_us - request.end_us) > HOLE_US):
             # What is missing has had its time to come; what came before still counts.
             self.counts["gaps"] += 1
             request.ended = True
-            return None
+            return False
         if request.fingerprint is None:
             request.start_us = chunk.start_us
             request.media = self._known(chunk.wake_word, chunk.locale)
-            request.listening = None if request.media is None else request.media.listen(chunk.start_us)
+            if request.media is not None:
+                request.listening = request.media.listen(chunk.request_id, chunk.household, chunk.start_us)
             full_ms = FULL_MS if request.media is None else FULL_KNOWN_MS
             request.fingerprint = Fingerprint(chunk.request_id, self._bits, full_ms)
             self.counts["requests"] += 1
         request.next_seq += 1
         request.end_us = chunk.end_us
         request.heard_us += chunk.end_us - chunk.start_us
-        if request.fingerprint.full or request.recognised:
-            return None
-        words = request.fingerprint.grow(_at_16_khz(request, chunk))
-        known = self._listen(request, request.fingerprint)
-        if known is not None and request.media is not None:
-            request.recognised = True
-            words = request.media.words(known.media_id)[:MAX_WORDS]
-        if words is None:
-            return None
-        return Growth(
-            request_id=chunk.request_id,
-            household=chunk.household,
-            device=chunk.device,
-            start_us=request.start_us,
-            end_us=chunk.end_us,
-            words=words,
-            audio_ms=request.heard_us // 1000,
-            appended_us=appended_us,
-            known=known,
-        )
+        return True
 
     def _listen(self, request: _Open, fingerprint: Fingerprint) -> KnownMatch | None:
         """Hold a request against known media at each look that has come due, as if each had come alone."""
         if request.listening is None:
             return None
-        for words in fingerprint.looks(FIRST_KNOWN_LOOK_MS):
+        for look_ms, words, clear in fingerprint.looks(FIRST_KNOWN_LOOK_MS):
             self.counts["known_looks"] += 1
-            match = request.listening.look(words)
+            match = request.listening.look(words, clear, request.start_us + 1000 * look_ms)
             if match is not None:
                 return match
         return None
@@ -327,3 +338,25 @@ def _at_16_khz(request: _Open, chunk: Chunk) -> npt.NDArray[np.int16] | npt.NDAr
     samples = chunk.samples.astype(np.float32)
     out: npt.NDArray[np.float32] = request.resampler.resample_chunk(samples, last=chunk.final)
     return out
+
+
+def _growth(
+    request_id: str,
+    request: _Open,
+    words: npt.NDArray[np.uint64],
+    end_us: int,
+    appended_us: int,
+    known: KnownMatch | None = None,
+) -> Growth:
+    device, household, *_ = request.identity
+    return Growth(
+        request_id=request_id,
+        household=household,
+        device=device,
+        start_us=request.start_us,
+        end_us=end_us,
+        words=words,
+        audio_ms=request.heard_us // 1000,
+        appended_us=appended_us,
+        known=known,
+    )

@@ -47,14 +47,16 @@ class KnownRecordings:
         names = frozenset((mention.file.stem, mention.wake_word, mention.locale) for mention in mentions)
         return cls(tuple(made), names)
 
-    def catalogue(self, settings: Settings) -> KnownCatalogue:
+    def catalogue(self, settings: Settings) -> KnownCatalogue | None:
         """Give what a reader would have of them.
 
         Raises:
-            ConfigError: the calibration cannot be used.
+            ConfigError: the bits cannot be used.
 
         """
         catalogue = KnownCatalogue.of_settings(settings)
+        if catalogue is None:
+            return None
         for message in self.entries:
             catalogue.put(message.wake_word, message.locale, entry_from_message(message))
         catalogue.become(len(self.entries))

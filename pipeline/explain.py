@@ -218,7 +218,7 @@ def _route(
     import zlib
 
     from matcher.route import Route
-    from pipeline.assembly import Assembler, AssemblyLimits
+    from pipeline.assembly import Assembler, AssemblyLimits, nothing
     from pipeline.chunks import BadRecordError
     from pipeline.control import BLOCK, given
     from pipeline.known import KnownCatalogue
@@ -243,10 +243,12 @@ def _route(
     ]
     known = KnownCatalogue.of_settings(settings)
     for message in media:
-        if message.kind == MediaFingerprint.KNOWN and message.added_us <= appended_ms * 1000:
+        if known is not None and message.kind == MediaFingerprint.KNOWN and message.added_us <= appended_ms * 1000:
             with suppress(BadMediaError):  # the job has made a dead letter of it
                 known.put(message.wake_word, message.locale, entry_from_message(message))
-    assembler = Assembler(limits, load_bits(settings), dict.fromkeys(partitions, 0), known=known.of)
+    assembler = Assembler(
+        limits, load_bits(settings), dict.fromkeys(partitions, 0), known=nothing if known is None else known.of
+    )
     for record, _ in heard:
         try:
             assembler.take(record.partition, record.offset, record.timestamp * 1000, record.value)
@@ -269,7 +271,7 @@ def _route(
     for message in media:
         if message.kind == MediaFingerprint.DISCOVERED and message.discovered_us < before_us:
             route.learn(average_from_message(message))
-    return route, growths, len(known)
+    return route, growths, 0 if known is None else len(known)
 
 
 def _plain(decision: "Decision") -> dict[str, Any]:

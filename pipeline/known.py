@@ -9,13 +9,14 @@ from typing import Any
 from google.protobuf.message import DecodeError
 from kafka import TopicPartition
 
-from matcher.evidence import Calibration
+from matcher.evidence import CalibrationError
 from matcher.known import Entry, KnownMedia
+from matcher.known_null import KnownCalibration, known_calibration
 from matcher.route import KNOWN_SHARE
 from pipeline import metrics
 from pipeline.chunks import MEDIA_STAGE
 from pipeline.follow import Following
-from pipeline.matching import load_calibration
+from pipeline.matching import load_bits
 from pipeline.messages.hushword_pb2 import MediaFingerprint
 from pipeline.messages.internal_pb2 import DeadLetter
 from pipeline.options import Settings
@@ -32,30 +33,28 @@ LETTERS = 100
 class KnownCatalogue:
     """Known media by wake word and locale; for one thread."""
 
-    def __init__(self, calibration: Calibration, budget: float, capacity: int) -> None:
-        """Begin without entries.
-
-        Args:
-            calibration: gives the scores.
-            budget: probability that a live request is ignored by chance.
-            capacity: most entries; what comes beyond is left out.
-
-        """
-        self.calibration, self.capacity, self.version = calibration, capacity, 0
-        self._budget = budget
+    def __init__(self, calibration: KnownCalibration, settings: Settings) -> None:
+        """Begin without entries; the settings say how many there may be, and the budget."""
+        self.calibration, self.capacity, self.version = calibration, settings.known_entries, 0
+        self._settings = settings
         self._media: dict[str, KnownMedia] = {}
         self._scopes: dict[str, str] = {}
 
     @classmethod
-    def of_settings(cls, settings: Settings) -> "KnownCatalogue":
-        """Make one as the settings say.
+    def of_settings(cls, settings: Settings) -> "KnownCatalogue | None":
+        """Make one as the settings say; None where they have no room for any, or nothing was measured for the bits.
 
         Raises:
-            ConfigError: the calibration cannot be used.
+            ConfigError: the bits cannot be used.
 
         """
-        calibration = load_calibration(settings)
-        return cls(calibration, KNOWN_SHARE * settings.false_ignore_budget, settings.known_entries)
+        if not settings.known_entries:
+            return None
+        try:
+            return cls(known_calibration(load_bits(settings).name), settings)
+        except CalibrationError as error:
+            log.warning("known media are left out: %s", error)
+            return None
 
     def __len__(self) -> int:
         return len(self._scopes)
@@ -73,7 +72,12 @@ class KnownCatalogue:
         if before is not None and before != scope:
             self.remove(entry.media_id)
         if scope not in self._media:
-            self._media[scope] = KnownMedia(self.calibration, self._budget)
+            self._media[scope] = KnownMedia(
+                self.calibration,
+                KNOWN_SHARE * self._settings.false_ignore_budget,
+                concurrency=self._settings.budget_concurrency,
+                airing_share=self._settings.airing_share,
+            )
             self._media[scope].version = self.version
         self._media[scope].put(entry)
         self._scopes[entry.media_id] = scope
@@ -95,6 +99,11 @@ class KnownCatalogue:
         for media in self._media.values():
             media.version = version
 
+    def begin_anew(self) -> None:
+        """Forget all requests, for a reader that reads those of a moment ago again."""
+        for media in self._media.values():
+            media.begin_anew()
+
     def show(self) -> None:
         """Tell the metrics."""
         metrics.KNOWN_ENTRIES.set(len(self))
@@ -109,15 +118,10 @@ class KnownFollower(Following):
     changes in the middle of a look, and no second copy of it is held.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        """Prepare; nothing is connected yet.
-
-        Raises:
-            ConfigError: the calibration cannot be used.
-
-        """
+    def __init__(self, settings: Settings, catalogue: KnownCatalogue) -> None:
+        """Prepare to fill a catalogue; nothing is connected yet."""
         super().__init__(settings, settings.media_topic, insists=True, group_id=settings.group_id)
-        self.catalogue = KnownCatalogue.of_settings(settings)
+        self.catalogue = catalogue
         # (media id, its newest message or None), a dead letter, or the positions after a poll.
         self._read_in: SimpleQueue[tuple[str, MediaFingerprint | None] | DeadLetter | Mapping[int, int]] = SimpleQueue()
         self._told_before: dict[int, int] = {}
@@ -149,8 +153,9 @@ class KnownFollower(Following):
         self._given.extend(letters)
         return letters
 
-    def give_again(self) -> None:
-        """Let the last dead letters be given once more: nobody knows what became of them."""
+    def begin_anew(self) -> None:
+        """Serve a reader that is made anew: the last dead letters are given again, and requests are not known yet."""
+        self.catalogue.begin_anew()
         self._letters.extendleft(reversed(self._given))
         self._given.clear()
 

@@ -258,7 +258,7 @@ def fingerprint(
             f"{mention.file}: it is {long_s:.2f} s long, so that no wake word begins at {mention.at_s:g} s"
         )
     try:
-        words = entry_words(samples, wake_word_ms, bits)
+        words, clear = entry_words(samples, wake_word_ms, bits)
     except EntryError as error:
         raise SourceError(f"{mention.file}, at {mention.at_s:g} s: {error}") from error
     _check_speech(samples, mention)
@@ -269,6 +269,7 @@ def fingerprint(
         locale=mention.locale,
         bits=bits.name,
         words=words.astype("<u8").tobytes(),
+        clear=clear.astype("<u8").tobytes(),
         title=mention.title,
         source=mention.file.name,
         wake_word_ms=wake_word_ms,

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from matcher.evidence import Calibration
 from matcher.observer import Observer
 from matcher.route import Growth, Outcome, Policy, Route
-from pipeline.assembly import Assembler
+from pipeline.assembly import Assembler, nothing
 from pipeline.decisions import DecisionLine
 from pipeline.departures import Programme, departures
 from pipeline.known import KnownCatalogue
@@ -68,7 +68,7 @@ def hear(
 
     """
     calibration = load_calibration(settings)
-    of = (lambda _wake_word, _locale: None) if known is None else known.of
+    of = nothing if known is None else known.of
     assembler = Assembler(limits_of(settings), load_bits(settings), {0: 0}, known=of)
     growths: list[tuple[str, Growth]] = []
     records = done = end_us = 0

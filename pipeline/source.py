@@ -26,7 +26,7 @@ from matcher.route import Growth
 from pipeline import metrics
 from pipeline.assembly import Assembler
 from pipeline.chunks import BadRecordError
-from pipeline.known import KnownFollower
+from pipeline.known import KnownCatalogue, KnownFollower
 from pipeline.marks import NEVER_US
 from pipeline.matching import limits_of, load_bits
 from pipeline.messages.internal_pb2 import Batch, DeadLetter, Progress
@@ -354,9 +354,9 @@ class ReadRequests(beam.DoFn):
     def _follow(self, settings: Settings) -> KnownFollower | None:
         """Give the known media, read to the end of their topic; another reader takes over those of the one before."""
         if self._known is not None:
-            self._known.give_again()
-        elif settings.known_entries:
-            self._known = KnownFollower(settings)
+            self._known.begin_anew()
+        elif (catalogue := KnownCatalogue.of_settings(settings)) is not None:
+            self._known = KnownFollower(settings, catalogue)
             self._known.start()
         return self._known
 

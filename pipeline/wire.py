@@ -80,6 +80,7 @@ def growth_to_message(growth: Growth) -> internal.Growth:
         message.known.score, message.known.rate = evidence.score, evidence.rate
         message.known.words, message.known.alignment = evidence.words, evidence.alignment
         message.known.catalogue_version = growth.known.catalogue_version
+        message.known.households, message.known.calibration = growth.known.households, growth.known.calibration
     return message
 
 
@@ -89,7 +90,7 @@ def growth_from_message(message: internal.Growth) -> Growth:
     if message.HasField("known"):
         told = message.known
         evidence = Evidence(score=told.score, rate=told.rate, words=told.words, alignment=told.alignment)
-        known = KnownMatch(told.media_id, evidence, told.catalogue_version)
+        known = KnownMatch(told.media_id, evidence, told.households, told.catalogue_version, told.calibration)
     return Growth(
         request_id=message.request_id,
         household=message.household,
@@ -134,7 +135,7 @@ def decision(ignore: Ignore, route: str, calibration: str, *, late: bool, shadow
         decided_at_us=ignore.decided_at_us,
         audio_appended_us=ignore.audio_appended_us,
         catalogue_version=ignore.catalogue_version,
-        calibration=calibration,
+        calibration=ignore.calibration or calibration,
         late=late,
         shadow=shadow,
     )
@@ -193,6 +194,8 @@ def entry_from_message(message: topics.MediaFingerprint) -> Entry:
 
     """
     words, rest = divmod(len(message.words), 8)
+    if message.clear and len(message.clear) != len(message.words):
+        raise BadMediaError(f"{len(message.words)} bytes of words and {len(message.clear)} of which bits are clear")
     if not message.media_id or rest or not MIN_WORDS <= words <= _MOST_ENTRY_WORDS:
         raise BadMediaError(f"{len(message.words)} bytes of words of known media")
     if not WAKE_WORD.fullmatch(message.wake_word) or not LOCALE.fullmatch(message.locale):
@@ -200,6 +203,7 @@ def entry_from_message(message: topics.MediaFingerprint) -> Entry:
     return Entry(
         media_id=message.media_id,
         words=np.frombuffer(message.words, "<u8").astype(np.uint64),
+        clear=np.frombuffer(message.clear or b"\xff" * len(message.words), "<u8").astype(np.uint64),
         valid_from_us=message.valid_from_us,
         valid_until_us=message.valid_until_us,
     )

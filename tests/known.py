@@ -18,7 +18,7 @@ def message(
 ) -> MediaFingerprint:
     """Give the entry of an advertisement as the media topic holds it."""
     clean = 3000 * advertisement(ad_seed).astype(np.float32)
-    words = entry_words(clean, 1000 * LEAD_S, BITS)
+    words, clear = entry_words(clean, 1000 * LEAD_S, BITS)
     return MediaFingerprint(
         media_id=f"k-{ad_seed}",
         kind=MediaFingerprint.KNOWN,
@@ -26,6 +26,7 @@ def message(
         locale=locale,
         bits=bits,
         words=words.astype("<u8").tobytes(),
+        clear=clear.astype("<u8").tobytes(),
         **fields,
     )
 

@@ -9,6 +9,8 @@ import numpy.typing as npt
 from matcher.bits import LearnedBits
 from matcher.event import CONSISTENT_WORDS
 from matcher.grid import BANDS, HIGH_HZ, HOP, LOW_HZ, SAMPLE_RATE_HZ, WINDOW
+from matcher.known_kernels import ANCHORS, GROUP_MASKS
+from matcher.known_null import LEAD_WORDS, MAX_ALIGNMENT, SEGMENT_WORDS, SLOT_WORDS
 
 _U8 = npt.NDArray[np.uint64]
 _I4 = npt.NDArray[np.int32]
@@ -223,3 +225,75 @@ def best_beside(scores: _F4, alignments: _I4, between: _I4, edge_score: float) -
             if min(row[j], row[k]) > edge_score and abs(off) <= CONSISTENT_WORDS:
                 out[i] = max(out[i], row[j] + row[k])
     return out
+
+
+def known_places(n: int, length: int, alignment: int) -> list[tuple[int, int]]:
+    """Every request's word that an entry of so many slots has at an alignment, and its slot."""
+    places = [(k, k + LEAD_WORDS + alignment) for k in range(n)]
+    return [
+        (k, place // SLOT_WORDS) for k, place in places if place % SLOT_WORDS == 0 and 0 <= place // SLOT_WORDS < length
+    ]
+
+
+def _rate(pairs: list[tuple[int, int]], query: _U8, query_clear: _U8, words: _U8, clear: _U8) -> tuple[int, int]:
+    """Errors and bits over some places, bit by bit."""
+    errors = bits = 0
+    for k, slot in pairs:
+        both = int(query_clear[k]) & int(clear[slot])
+        bits += both.bit_count()
+        errors += ((int(query[k]) ^ int(words[slot])) & both).bit_count()
+    return errors, bits
+
+
+def known_score(
+    query: _U8, query_clear: _U8, segments: int, words: _U8, clear: _U8, expected: npt.NDArray[np.float64], weights: _F4
+) -> tuple[float, float, int, int]:
+    """Score, rate, alignment and common words of a request and the slots of one entry."""
+    best, at, compared = 2.0, 0, 0
+    for alignment in range(-MAX_ALIGNMENT, MAX_ALIGNMENT + 1):
+        pairs = known_places(segments * SEGMENT_WORDS, len(words), alignment)
+        errors, bits = _rate(pairs, query, query_clear, words, clear)
+        if bits and errors / bits < best:
+            best, at, compared = errors / bits, alignment, len(pairs)
+    score = 0.0
+    for segment in range(segments):
+        pairs = [p for p in known_places(len(query), len(words), at) if p[0] // SEGMENT_WORDS == segment]
+        errors, bits = _rate(pairs, query, query_clear, words, clear)
+        if bits and not np.isnan(expected[segment]):
+            score += float(weights[segment]) * (float(expected[segment]) - errors / bits)
+    return score, min(best, 1.0), at, compared
+
+
+def own_mean(query: _U8, clear: _U8 | None, cohort: _U8, segment: int) -> float:
+    """Mean error rate of one segment against the cohort, (C, width), at alignment 0; NaN where there is nothing."""
+    errors = bits = 0
+    for k in range(segment * SEGMENT_WORDS, (segment + 1) * SEGMENT_WORDS):
+        for other in cohort:
+            if k < len(query) and k < len(other):
+                mask = _MASK if clear is None else int(clear[k])
+                errors += ((int(query[k]) ^ int(other[k])) & mask).bit_count()
+                bits += mask.bit_count()
+    return errors / bits if bits else float("nan")
+
+
+def anchors_of(clear: _U8) -> list[list[int]]:
+    """Of each slot the groups with the most clear bits, of equals the first."""
+    counts = [
+        [(-(int(word) & int(mask)).bit_count(), group) for group, mask in enumerate(GROUP_MASKS)] for word in clear
+    ]
+    return [[group for _, group in sorted(row)[:ANCHORS]] for row in counts]
+
+
+def found_rows(query: _U8, first: int, end: int, entries: dict[int, tuple[_U8, _U8]]) -> list[tuple[int, int]]:
+    """Row and alignment of every anchor of an entry that a request's word has, alignment after alignment."""
+    found = []
+    for row, (words, clear) in entries.items():
+        anchors = anchors_of(clear)
+        for alignment in range(-MAX_ALIGNMENT, MAX_ALIGNMENT + 1):
+            for k, slot in known_places(len(query), len(words), alignment):
+                found += [
+                    (row, alignment)
+                    for group in anchors[slot]
+                    if first <= k < end and (int(query[k]) ^ int(words[slot])) & int(GROUP_MASKS[group]) == 0
+                ]
+    return found

@@ -62,6 +62,7 @@ def test_entries_are_valid_whenever_a_recording_is_played(tmp_path: Path) -> Non
     known = KnownRecordings.read([table, table], settings)
     assert [(entry.valid_from_us, entry.valid_until_us) for entry in known.entries] == [(0, 0)] * 2
     catalogue = known.catalogue(settings)
+    assert catalogue is not None
     assert len(catalogue) == 1
     media = catalogue.of("computer", "en-US")
     assert media is not None
@@ -102,6 +103,7 @@ def test_an_entry_that_moves_to_another_locale_leaves_the_first(tmp_path: Path) 
     settings = Settings()
     recordings = KnownRecordings.read([write_media(tmp_path, {"e1": 4001}, "computer")], settings)
     known, entry = recordings.catalogue(settings), entry_from_message(recordings.entries[0])
+    assert known is not None
     assert known.of("computer", "en-US") is not None
     assert known.put("computer", "de-DE", entry)
     assert (len(known), known.of("computer", "en-US")) == (1, None)
@@ -109,4 +111,7 @@ def test_an_entry_that_moves_to_another_locale_leaves_the_first(tmp_path: Path) 
     assert known.remove(entry.media_id)
     assert not known.remove(entry.media_id)
     assert (len(known), known.of("computer", "de-DE")) == (0, None)
-    assert KnownCatalogue(known.calibration, 1e-7, 0).put("computer", "de-DE", entry) is False
+    none = settings.model_copy(update={"known_entries": 0})
+    assert KnownCatalogue(known.calibration, none).put("computer", "de-DE", entry) is False
+    assert KnownCatalogue.of_settings(none) is None
+    assert KnownCatalogue.of_settings(Settings(bits="gradient64")) is None

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from routed import ROUTE, SECOND_US, START_US, Traffic, airing, average_of, live, traffic
 from sounds import heard_words, in_order, plain_calibration
 
-from matcher.evidence import Evidence
+from matcher.evidence import MIN_WORDS, Evidence
 from matcher.known import KnownMatch
 from matcher.route import Growth, Ignore, Policy, Reason, Route, household_digest
 from pipeline.messages.internal_pb2 import Growth as GrowthMessage
 from pipeline.snapshot import restore, snapshot
 from pipeline.trace import Trace
-from pipeline.wire import growth_from_message, growth_to_message
+from pipeline.wire import decision, growth_from_message, growth_to_message
 
 EVIDENCE = Evidence(11.5, 0.125, 20, -3)
 
@@ -26,8 +26,8 @@ def route(policy: Policy | None = None) -> Route:
 
 def recognised(growth: Growth, medium: str = "m", version: int = 7) -> Growth:
     """Give a growth of which the reader knows that it is an entry made of a medium."""
-    words = heard_words(medium, "entry", error_rate=0.0)
-    return replace(growth, words=words, known=KnownMatch(f"k-{medium}", EVIDENCE, version))
+    words = heard_words(medium, growth.request_id)[: len(growth.words)]
+    return replace(growth, words=words, known=KnownMatch(f"k-{medium}", EVIDENCE, 2, version, "known"))
 
 
 def decided(subject: Route, heard: Sequence[Growth]) -> list[Ignore]:
@@ -41,7 +41,9 @@ def test_a_request_that_is_known_is_ignored_at_once_and_needs_no_room() -> None:
     outcome = subject.hear([growth], growth.end_us)
     (ignore,) = outcome.ignores
     assert (ignore.request_id, ignore.household, ignore.device) == (growth.request_id, growth.household, growth.device)
-    assert (ignore.reason, ignore.media_id, ignore.households, ignore.catalogue_version) == (Reason.KNOWN, "k-m", 1, 7)
+    assert (ignore.reason, ignore.media_id, ignore.households, ignore.catalogue_version) == (Reason.KNOWN, "k-m", 2, 7)
+    message = decision(ignore, ROUTE, "the route's", late=False, shadow=False)
+    assert message.calibration == "known"
     assert (ignore.score, ignore.bit_error_rate) == (EVIDENCE.score, EVIDENCE.rate)
     assert (ignore.decided_at_us, ignore.audio_used_ms) == (growth.end_us, growth.audio_ms)
     assert ignore.audio_appended_us == growth.appended_us
@@ -88,6 +90,16 @@ def test_what_sounds_blocked_is_accepted_though_it_is_known() -> None:
     assert len(decided(subject, [recognised(live("else", START_US)[0], medium="n")])) == 1
     subject.block(replace(average_of("o", ROUTE, START_US), media_id="k-p"))
     assert decided(subject, [recognised(live("third", START_US)[0], medium="p")]) == []
+
+
+def test_what_is_too_short_to_tell_whether_it_is_blocked_is_accepted() -> None:
+    """Where nothing is blocked it is ignored."""
+    short = recognised(live("somebody", START_US)[0])
+    short = replace(short, words=short.words[: MIN_WORDS - 1])
+    assert len(decided(route(), [short])) == 1
+    subject = route()
+    subject.block(average_of("o", ROUTE, START_US))
+    assert decided(subject, [short]) == []
 
 
 def test_an_erased_household_is_not_told_of() -> None:
@@ -142,7 +154,8 @@ def test_what_a_request_was_recognised_as_travels_whole(
     score: float, rate: float, words: int, alignment: int, version: int
 ) -> None:
     growth = replace(
-        live("somebody", START_US)[0], known=KnownMatch("k-1", Evidence(score, rate, words, alignment), version)
+        live("somebody", START_US)[0],
+        known=KnownMatch("k-1", Evidence(score, rate, words, alignment), words, version, "c"),
     )
     told = GrowthMessage.FromString(growth_to_message(growth).SerializeToString())
     assert growth_from_message(told).known == growth.known

@@ -126,9 +126,21 @@ def test_a_response_of_just_its_offset_is_a_0() -> None:
     powers, filters = np.ones((9, BANDS), np.float32), np.zeros((3, BANDS, BITS_PER_WORD), np.float32)
     filters[2, 5, :] = 4
     offsets = np.where(np.arange(BITS_PER_WORD) % 2, 4, 3).astype(np.float32)
-    words = np.full(3, 99, np.uint64)
-    filtered_words(powers, filters, offsets, 2, 4, 1.0, 0, words)
-    assert words.tolist() == [0x5555555555555555] * 3
+    words, clear = np.full((2, 3), 99, np.uint64)
+    filtered_words(powers, filters, offsets, 2, 4, 1.0, 0.5, 0, words, clear)
+    assert words.tolist() == clear.tolist() == [0x5555555555555555] * 3
+
+
+@given(st.integers(0, 2**32), st.integers(0, 80), st.floats(0, 3))
+@settings(deadline=None, max_examples=25)
+def test_clear_bits_are_those_whose_response_is_far_from_its_offset(seed: int, frames: int, far: float) -> None:
+    """And marking them changes no word."""
+    energies = energies_of(seed, frames)
+    margins, sizes = naive.filter_margins(energies, LEARNED)
+    words, clear = LEARNED.marked_words(energies, 0, far)
+    assert np.array_equal(words, LEARNED.words(energies))
+    sure = np.abs(np.abs(margins) - far) > 1e-5 * sizes
+    assert np.array_equal(naive.bits_of(clear)[sure], (np.abs(margins) > far)[sure])
 
 
 def test_a_homes_level_and_colour_cancel_in_the_learned_bits() -> None:

@@ -28,20 +28,24 @@ class Growth(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., household: _Optional[str] = ..., device: _Optional[str] = ..., start_us: _Optional[int] = ..., end_us: _Optional[int] = ..., words: _Optional[bytes] = ..., audio_ms: _Optional[int] = ..., appended_us: _Optional[int] = ..., known: _Optional[_Union[Known, _Mapping]] = ...) -> None: ...
 
 class Known(_message.Message):
-    __slots__ = ("media_id", "score", "rate", "words", "alignment", "catalogue_version")
+    __slots__ = ("media_id", "score", "rate", "words", "alignment", "catalogue_version", "households", "calibration")
     MEDIA_ID_FIELD_NUMBER: _ClassVar[int]
     SCORE_FIELD_NUMBER: _ClassVar[int]
     RATE_FIELD_NUMBER: _ClassVar[int]
     WORDS_FIELD_NUMBER: _ClassVar[int]
     ALIGNMENT_FIELD_NUMBER: _ClassVar[int]
     CATALOGUE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    HOUSEHOLDS_FIELD_NUMBER: _ClassVar[int]
+    CALIBRATION_FIELD_NUMBER: _ClassVar[int]
     media_id: str
     score: float
     rate: float
     words: int
     alignment: int
     catalogue_version: int
-    def __init__(self, media_id: _Optional[str] = ..., score: _Optional[float] = ..., rate: _Optional[float] = ..., words: _Optional[int] = ..., alignment: _Optional[int] = ..., catalogue_version: _Optional[int] = ...) -> None: ...
+    households: int
+    calibration: str
+    def __init__(self, media_id: _Optional[str] = ..., score: _Optional[float] = ..., rate: _Optional[float] = ..., words: _Optional[int] = ..., alignment: _Optional[int] = ..., catalogue_version: _Optional[int] = ..., households: _Optional[int] = ..., calibration: _Optional[str] = ...) -> None: ...
 
 class Progress(_message.Message):
     __slots__ = ("routes", "needed", "media")

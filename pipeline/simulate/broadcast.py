@@ -16,6 +16,7 @@ from pipeline.simulate.spectra import shape
 
 LEAD_S = 0.8  # music before the first word
 TAIL_S = 0.7
+BEDS, LONG_BED_S = 48, 20.0  # of other cuts
 
 # Format, subtype and libsndfile's compression level of each way to a home; with 16 kHz mono this is 30 to 80 kbit/s.
 PATHS = {
@@ -37,12 +38,36 @@ class Mix:
 @functools.lru_cache(maxsize=64)
 def mix(clip: Clip) -> Mix:
     """Lay the speech over music or noise; the same for every scene, because an advertisement is the same everywhere."""
-    rng = rng_for(0, "mix", clip.file)
-    speech = np.pad(read(clip.file), (round(LEAD_S * SAMPLE_RATE_HZ), round(TAIL_S * SAMPLE_RATE_HZ)))
-    seconds = len(speech) / SAMPLE_RATE_HZ
+    rng, speech = rng_for(0, "mix", clip.file), read(clip.file)
+    pads = round(LEAD_S * SAMPLE_RATE_HZ) + round(TAIL_S * SAMPLE_RATE_HZ)
+    bed = _bed(rng, (len(speech) + pads) / SAMPLE_RATE_HZ)
+    return _laid_over(bed, rng, speech, clip.wake_word_start_s, LEAD_S)
+
+
+def other_cut(clip: Clip, number: int) -> Mix:
+    """Make another advertisement of a clip: another tempo (and pitch), one of BEDS beds, from anywhere in it."""
+    rng = rng_for(0, "cut", clip.file, number)
+    tempo, lead_s = float(rng.uniform(0.85, 1.15)), float(rng.uniform(0.55, 1.2))
+    speech = soxr.resample(read(clip.file), SAMPLE_RATE_HZ * tempo, SAMPLE_RATE_HZ, quality="HQ")
+    return _laid_over(_long_bed(int(rng.integers(BEDS))), rng, speech, clip.wake_word_start_s / tempo, lead_s)
+
+
+@functools.lru_cache(maxsize=BEDS)
+def _long_bed(number: int) -> Samples:
+    return _bed(rng_for(0, "bed", number), LONG_BED_S)
+
+
+def _bed(rng: np.random.Generator, seconds: float) -> Samples:
     kind = str(rng.choice(["music", "music", "music", "music", "pink", "fan", "kitchen"]))
     bed = music(rng, seconds) if kind == "music" else make_noise(kind, rng, seconds, ())
-    bed = shape(bed, [60, 120, 6000, 7500], [-12, 0, 0, -3])
+    return shape(bed, [60, 120, 6000, 7500], [-12, 0, 0, -3])
+
+
+def _laid_over(bed: Samples, rng: np.random.Generator, speech: Samples, wake_word_start_s: float, lead_s: float) -> Mix:
+    """Lay speech over a bed that is long enough, from any place in it."""
+    speech = np.pad(speech, (round(lead_s * SAMPLE_RATE_HZ), round(TAIL_S * SAMPLE_RATE_HZ)))
+    spare = len(bed) - len(speech)
+    bed = np.roll(bed, -int(rng.integers(spare)))[: len(speech)] if spare else bed.copy()
     fade = np.minimum(np.arange(len(bed)) / (0.2 * SAMPLE_RATE_HZ), 1)
     loud = speech[np.abs(speech) > 0.01 * np.abs(speech).max()]
     bed *= fade * fade[::-1] * np.sqrt(np.mean(loud**2)) * 10 ** (-rng.uniform(8, 18) / 20)
@@ -50,7 +75,7 @@ def mix(clip: Clip) -> Mix:
     # Advertisements are pressed against full scale.
     both = np.tanh(1.5 * both / np.abs(both).max()) * 0.9
     both.setflags(write=False)
-    return Mix(both, clip.wake_word_start_s + LEAD_S)
+    return Mix(both, wake_word_start_s + lead_s)
 
 
 @functools.lru_cache(maxsize=64)

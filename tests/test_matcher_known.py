@@ -1,0 +1,448 @@
+"""Known media: the index and the scores against their slow twins, and the three ways to be recognised."""
+
+import dataclasses
+
+import naive
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from matcher.bits import bits_named
+from matcher.evidence import CalibrationError, Tail
+from matcher.known import (
+    FOUND_ONCE_ENTRIES,
+    TOGETHER,
+    TOGETHER_US,
+    Entry,
+    EntryError,
+    KnownMatch,
+    KnownMedia,
+    Listening,
+    entry_words,
+    looked_at,
+)
+from matcher.known_kernels import (
+    ANCHORS,
+    CHUNK,
+    GROUP_MASKS,
+    GROUP_VALUES,
+    LISTS,
+    choose_anchors,
+    enter,
+    find,
+    leave,
+    own_means,
+    score_rows,
+)
+from matcher.known_null import (
+    LEAD_WORDS,
+    MAX_ALIGNMENT,
+    SEGMENT_WORDS,
+    SLOT_WORDS,
+    KnownCalibration,
+    known_calibration,
+)
+
+BITS = bits_named("learned64")
+SHIPPED = known_calibration("learned64")
+S = 1_000_000
+_U8 = npt.NDArray[np.uint64]
+
+
+def random_words(rng: np.random.Generator, *shape: int) -> _U8:
+    return rng.integers(0, 2**64, shape, np.uint64, endpoint=False)
+
+
+def heard(entry: Entry, rng: np.random.Generator, rate: float, shift: int = 0) -> tuple[_U8, _U8]:
+    """A home's request, so many words late: that share of the clear bits wrong, and of the others two fifths."""
+    words, clear = entry.words[LEAD_WORDS + shift :], entry.clear[LEAD_WORDS + shift :]
+    wrong = rng.random((len(words), 64)) < np.where(naive.bits_of(clear), rate, 0.4)
+    flips = np.packbits(wrong, axis=1, bitorder="little").view(np.uint64)[:, 0]
+    return words ^ flips, np.full(len(words), ~np.uint64(0))
+
+
+def an_entry(seed: int, name: str | None = None, words: int = 230, **valid: int) -> Entry:
+    rng = np.random.default_rng(seed)
+    clear = random_words(rng, words) | random_words(rng, words)
+    return Entry(name or f"k-{seed}", random_words(rng, words), clear, **valid)
+
+
+def a_catalogue(*entries: Entry, budget: float = 1e-6) -> KnownMedia:
+    media = KnownMedia(SHIPPED, budget)
+    for entry in entries:
+        media.put(entry)
+    return media
+
+
+def play(
+    media: KnownMedia, request: tuple[_U8, _U8], name: str = "r", household: str = "h", start_us: int = 0
+) -> tuple[KnownMatch | None, int, Listening]:
+    """Let a request grow word by word; gives what it was recognised as, with how many words, and its listening."""
+    listening = media.listen(name, household, start_us)
+    words, clear = request
+    for n in range(1, len(words) + 1):
+        match = listening.look(words[:n], clear[:n], start_us + 20_000 * n)
+        if match is not None:
+            return match, n, listening
+    return None, len(words), listening
+
+
+# ---- kernels ---------------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(0, 2**32), st.integers(2, 12), st.integers(0, 30), st.integers(0, 30))
+@settings(deadline=None, max_examples=40)
+def test_scores_are_those_of_the_slow_twin(seed: int, segments: int, slots: int, other_slots: int) -> None:
+    """Entries of any length, shorter than the request too; some words clear nowhere, some means not there."""
+    rng = np.random.default_rng(seed)
+    n = segments * SEGMENT_WORDS
+    query, query_clear = random_words(rng, n), random_words(rng, n)
+    lengths = np.array([slots, other_slots], np.int32)
+    words, clear = random_words(rng, 2, 30), random_words(rng, 2, 30) * (rng.random((2, 30)) < 0.8)
+    means = np.where(rng.random((2, segments)) < 0.1, np.nan, rng.random((2, segments))).astype(np.float32)
+    own, base, weights = rng.random((3, segments)).astype(np.float32)
+    rows = np.array([1, 0], np.int32)
+    scores, rates, alignments, compared = np.empty(2, np.float32), np.empty(2, np.float32), *np.empty((2, 2), np.int32)
+    score_rows(
+        query, query_clear, segments, words, clear, lengths, means, rows, own, base, weights, scores, rates, alignments,
+        compared,
+    )  # fmt: skip
+    for i, row in enumerate(rows):
+        expected = base.astype(np.float64) + own + means[row]
+        twin = naive.known_score(
+            query, query_clear, segments, words[row, : lengths[row]], clear[row, : lengths[row]], expected, weights
+        )
+        assert (scores[i], rates[i]) == pytest.approx(twin[:2], rel=1e-4, abs=1e-4)
+        assert (alignments[i], compared[i]) == twin[2:]
+
+
+@given(st.integers(0, 2**32), st.integers(0, 20), st.booleans())
+@settings(deadline=None, max_examples=25)
+def test_own_means_are_those_of_the_slow_twin(seed: int, n: int, masked: bool) -> None:
+    """Also past the end of either, where there is none."""
+    rng = np.random.default_rng(seed)
+    query, clear, cohort = random_words(rng, n), random_words(rng, n), random_words(rng, 5, 14)
+    out = np.empty(5, np.float32)
+    own_means(query, np.ascontiguousarray(cohort.T), clear if masked else clear[:0], 0, 5, out)
+    twin = [naive.own_mean(query, clear if masked else None, cohort, segment) for segment in range(5)]
+    assert out == pytest.approx(twin, nan_ok=True, rel=1e-5)
+
+
+class Index:
+    """The arrays of an index of some rows."""
+
+    def __init__(self, words: _U8, clear: _U8, lengths: npt.NDArray[np.int32]) -> None:
+        rows, slots = words.shape
+        self.words, self.clear, self.lengths = words, clear, lengths
+        self.anchors = np.zeros((rows, slots, ANCHORS), np.uint8)
+        self.heads = np.zeros(LISTS, np.int32)
+        self.chunks = np.zeros((1 + rows * slots * ANCHORS, CHUNK), np.int32)
+        self.chunks[1:-1, 0] = np.arange(2, len(self.chunks))
+        self.free = np.array([1, len(self.chunks) - 1], np.int64)
+
+    def enter(self, row: int) -> None:
+        choose_anchors(self.clear, self.lengths, GROUP_MASKS, row, self.anchors)
+        enter(self.words, self.lengths, GROUP_VALUES, self.anchors, row, self.heads, self.chunks, self.free)
+
+    def leave(self, row: int) -> None:
+        leave(self.words, self.lengths, GROUP_VALUES, self.anchors, row, self.heads, self.chunks, self.free)
+
+    def find(self, query: _U8, first: int, end: int, needed: int, room: int = 1000) -> tuple[list[int], int]:
+        out, seen = np.full(room + 1, -7, np.int32), np.zeros((1 << 14, 2), np.int32)
+        slots = self.words.shape[1]
+        found = find(query, first, end, 1, GROUP_VALUES, slots, self.heads, self.chunks, seen, needed, out[:room])
+        assert out[room] == -7
+        return out[: min(found, room)].tolist(), found
+
+
+@given(st.integers(0, 2**32), st.lists(st.tuples(st.integers(0, 5), st.booleans()), max_size=20))
+@settings(deadline=None, max_examples=40)
+def test_the_index_finds_what_the_slow_twin_finds(seed: int, changes: list[tuple[int, bool]]) -> None:
+    """After any entering and leaving; rows as often as they were found; and no chunk is lost."""
+    rng = np.random.default_rng(seed)
+    slots = 12
+    words, clear = random_words(rng, 6, slots), random_words(rng, 6, slots)
+    words[1], clear[1] = words[0], clear[0]  # so that lists have several places
+    lengths = rng.integers(0, slots + 1, 6).astype(np.int32)
+    query = random_words(rng, 30)
+    for row in range(6):  # something to be found: words of the entries, at an alignment of their own
+        for k, slot in naive.known_places(len(query), lengths[row], int(rng.integers(-7, 8))):
+            if rng.random() < 0.3:
+                query[k] = words[row, slot]
+    index = Index(words, clear, lengths)
+    there: set[int] = set()
+    for row, entering in changes:
+        if entering and row not in there:
+            index.enter(row)
+            assert index.anchors[row, : lengths[row]].tolist() == naive.anchors_of(clear[row, : lengths[row]])
+            there.add(row)
+        elif not entering and row in there:
+            index.leave(row)
+            there.remove(row)
+    entries = {row: (words[row, : lengths[row]], clear[row, : lengths[row]]) for row in there}
+    twin = sorted(naive.found_rows(query, 3, 25, entries))
+    assert sorted(index.find(query, 3, 25, 1)[0]) == [row for row, _ in twin]
+    for needed in (2, 3):
+        again = [pair for i, pair in enumerate(twin) if twin[:i].count(pair) >= needed - 1]
+        assert sorted(index.find(query, 3, 25, needed)[0]) == [row for row, _ in again]
+    for row in there:
+        index.leave(row)
+    assert not index.heads.any()
+    assert index.free[1] == len(index.chunks) - 1
+
+
+def test_what_finds_no_room_is_lost_and_counted() -> None:
+    """More candidates than are asked for are never written anywhere."""
+    rng = np.random.default_rng(1)
+    index = Index(random_words(rng, 1, 8), np.full((1, 8), ~np.uint64(0)), np.array([8], np.int32))
+    index.enter(0)
+    query = np.repeat(index.words[0], SLOT_WORDS)[LEAD_WORDS:]
+    rows, found = index.find(query, 0, len(query), 1, room=3)
+    assert rows == [0, 0, 0]
+    assert found > 3
+
+
+# ---- recognising -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shift", range(-5, 6, 2))
+def test_one_home_that_hears_an_entry_clearly_is_recognised(shift: int) -> None:
+    """Early or late by 100 ms; the evidence says by how much, and what was compared."""
+    entries = [an_entry(seed) for seed in range(40)]
+    match, n, _ = play(a_catalogue(*entries), heard(entries[7], np.random.default_rng(0), 0.1, shift))
+    assert match is not None
+    assert (match.media_id, match.evidence.alignment, match.households) == ("k-7", -shift, 1)
+    assert n < 120
+    assert match.evidence.rate == pytest.approx(0.1, abs=0.04)
+    assert match.calibration == SHIPPED.version
+
+
+def test_a_sound_that_is_no_entry_is_never_recognised() -> None:
+    """Nor is an entry of too much noise, or one that begins half a second off."""
+    media = a_catalogue(*(an_entry(seed) for seed in range(200)))
+    rng = np.random.default_rng(1)
+    strangers = [(random_words(rng, 193), random_words(rng, 193)) for _ in range(20)]
+    far = heard(an_entry(3), rng, 0.05, shift=25)
+    for request in [*strangers, heard(an_entry(3), rng, 0.49), far]:
+        assert play(media, request)[0] is None
+
+
+def test_an_entry_decides_only_for_requests_that_start_while_it_is_valid() -> None:
+    """From its first moment, and no more at its last."""
+    entry = an_entry(0, valid_from_us=10 * S, valid_until_us=20 * S)
+    request = heard(entry, np.random.default_rng(0), 0.1)
+    valid = {start: play(a_catalogue(entry), request, start_us=start)[0] is not None for start in (9, 10, 19, 20)}
+    assert valid == dict.fromkeys((9, 10, 19, 20), False)
+    valid = {s: play(a_catalogue(entry), request, start_us=s * S)[0] is not None for s in (9, 10, 19, 20)}
+    assert valid == {9: False, 10: True, 19: True, 20: False}
+
+
+def test_an_entry_that_is_removed_or_replaced_is_seen_by_requests_that_grow() -> None:
+    """In the middle of a request, at its next look; rows that are used again do not bring the old one back."""
+    entry, other = an_entry(0), an_entry(1)
+    words, clear = heard(entry, np.random.default_rng(0), 0.28)
+    media = a_catalogue(entry)
+    listening = media.listen("r", "h", 0)
+    assert listening.look(words[:25], clear[:25], 0) is None
+    assert media.remove("k-0")
+    assert not media.remove("k-0")
+    media.put(other)
+    assert (len(media), "k-0" in media, "k-1" in media) == (1, False, True)
+    assert all(listening.look(words[:n], clear[:n], 0) is None for n in range(26, 194))
+    media.put(dataclasses.replace(entry, media_id="k-1"))
+    match, _, _ = play(media, (words, clear))
+    assert match is not None
+    assert match.media_id == "k-1"
+
+
+def test_many_changes_leave_the_same_catalogue_as_few() -> None:
+    """Entering, leaving and growing change no decision and no score."""
+    rng = np.random.default_rng(5)
+    entries = {f"k-{i}": an_entry(i) for i in range(60)}
+    changed = a_catalogue()
+    for name in rng.choice(list(entries), 400):
+        if name in changed and rng.random() < 0.5:
+            changed.remove(name)
+        else:
+            changed.put(entries[name])
+    plain = a_catalogue(*(entries[name] for name in sorted(entries) if name in changed))
+    assert len(plain) == len(changed)
+    for name, entry in entries.items():
+        request = heard(entry, np.random.default_rng(9), 0.15)
+        first, second = play(changed, request)[:2], play(plain, request)[:2]
+        assert first == second
+        assert (first[0] is not None) == (name in changed)
+
+
+def test_looks_depend_on_the_words_alone_and_not_on_how_many_came_at_once() -> None:
+    """Asked between two looks nothing happens; what is asked twice is answered once."""
+    entry = an_entry(0)
+    words, clear = heard(entry, np.random.default_rng(0), 0.3)
+    looks = [n for n in range(1, 194) if n % SEGMENT_WORDS == 0 and looked_at(n // SEGMENT_WORDS)]
+    by_word = play(a_catalogue(entry), (words, clear))
+    listening = a_catalogue(entry).listen("r", "h", 0)
+    found = [(n, listening.look(words[:n], clear[:n], 20_000 * n)) for n in looks]
+    assert [(n, match) for n, match in found if match is not None] == [(by_word[1], by_word[0])]
+
+
+def test_the_threshold_grows_with_the_entries_and_falls_with_the_budget() -> None:
+    """A hundred thousand times the entries ask for as much more as a budget of a hundred thousandth."""
+    few, many = a_catalogue(an_entry(0)), a_catalogue(*(an_entry(i) for i in range(64)))
+    scale = SHIPPED.tail.scale
+    assert many.threshold() - few.threshold() == pytest.approx(scale * np.log(64))
+    strict = KnownMedia(SHIPPED, 1e-8)
+    strict.put(an_entry(0))
+    assert strict.threshold() - few.threshold() == pytest.approx(scale * np.log(100))
+
+
+def between(low: float, high: float, entry: Entry, seed: int) -> tuple[_U8, _U8]:
+    """A request whose best score against an entry lies between two: its noise is raised and lowered until it does."""
+    lone = KnownMedia(dataclasses.replace(SHIPPED, tail=Tail(1e3, 0, 1)), 1e-6)  # recognises nobody
+    lone.put(entry)
+    for noise in range(20):
+        least, most = 0.05, 0.5
+        for _ in range(9):
+            rate = (least + most) / 2
+            request = heard(entry, np.random.default_rng([seed, noise]), rate)
+            best = best_score(lone, *request)
+            if low <= best < high:
+                return request
+            least, most = (rate, most) if best >= high else (least, rate)
+    raise AssertionError("no such request")
+
+
+def best_score(media: KnownMedia, words: _U8, clear: _U8) -> float:
+    listening, best = media.listen("r", "h", 0), 0.0
+    for segments in filter(looked_at, range(len(words) // SEGMENT_WORDS)):
+        n = segments * SEGMENT_WORDS
+        listening.look(words[:n], clear[:n], n)
+        if listening._kept:
+            rows = np.array(sorted(listening._kept), np.int32)
+            best = max([best, *(evidence.score for _, evidence in listening._score(words[:n], clear[:n], rows))])
+    return best
+
+
+def test_three_households_that_agree_a_little_are_recognised_together() -> None:
+    """Two are not, nor two devices of one household; the third makes sure of all, and of those that waited."""
+    entry = an_entry(0)
+    media = a_catalogue(entry)
+    low, high = media.threshold_together(TOGETHER) + 0.1, media.threshold() - 0.1
+    requests = [between(low, high, entry, seed) for seed in range(4)]
+    assert play(media, requests[0], "a", "h0")[0] is None
+    assert play(media, requests[1], "b", "h1")[0] is None
+    assert play(media, requests[3], "b2", "h1")[0] is None
+    assert media.swept() == []
+    match, _, _ = play(media, requests[2], "c", "h2")
+    assert match is not None
+    assert (match.media_id, match.households) == ("k-0", 3)
+    assert {(found.request_id, known.media_id) for found, known in media.swept()} == {
+        ("a", "k-0"), ("b", "k-0"), ("b2", "k-0"),
+    }  # fmt: skip
+    assert media.swept() == []
+
+
+def test_those_that_agree_too_long_ago_do_not_count() -> None:
+    """Neither towards three households nor among the swept."""
+    entry = an_entry(0)
+    media = a_catalogue(entry)
+    low, high = media.threshold_together(TOGETHER) + 0.1, media.threshold() - 0.1
+    requests = [between(low, high, entry, seed) for seed in range(3)]
+    for i, start_us in enumerate((0, TOGETHER_US, 2 * TOGETHER_US)):
+        assert play(media, requests[i], f"r{i}", f"h{i}", start_us + 5 * S * i)[0] is None
+    assert media.swept() == []
+
+
+def test_while_an_entry_is_on_air_less_is_enough_and_afterwards_not() -> None:
+    """One home that is sure opens it, for those that come within seconds; each prolongs it."""
+    entry = an_entry(0)
+    media = a_catalogue(entry)
+    low, high = media.threshold_on_air() + 0.1, media.threshold_together(TOGETHER) - 0.1
+    weak = [between(low, high, entry, seed) for seed in range(3)]
+    assert play(media, weak[0], "early", "h0", 0)[0] is None
+    assert play(media, heard(entry, np.random.default_rng(3), 0.2), "sure", "h1", 1 * S)[0] is not None
+    assert [listening.request_id for listening, _ in media.swept()] == ["early"]
+    match, _, _ = play(media, weak[1], "late", "h2", 4 * S)
+    assert match is not None
+    assert match.households == 3
+    assert play(media, weak[2], "too late", "h3", 30 * S)[0] is None
+
+
+def test_a_request_is_recognised_once() -> None:
+    """Not again at a later look, and not swept when it was recognised itself."""
+    entry = an_entry(0)
+    media = a_catalogue(entry)
+    request = heard(entry, np.random.default_rng(0), 0.2)
+    match, n, listening = play(media, request)
+    assert match is not None
+    assert all(listening.look(request[0][:m], request[1][:m], 5 * S) is None for m in range(n, 194))
+    play(media, heard(entry, np.random.default_rng(1), 0.2), "other", "h2")
+    assert media.swept() == []
+
+
+def test_a_large_catalogue_is_searched_by_what_is_found_twice() -> None:
+    """Over FOUND_ONCE_ENTRIES the index asks for two anchors, and a clear request has many."""
+    media = a_catalogue()
+    for seed in range(FOUND_ONCE_ENTRIES + 50):
+        media.put(an_entry(seed))
+    match, _, listening = play(media, heard(an_entry(77), np.random.default_rng(0), 0.1))
+    assert match is not None
+    assert match.media_id == "k-77"
+    assert len(listening._seen)
+
+
+# ---- entries ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_entry_begins_before_its_wake_word_with_silence_where_there_is_nothing() -> None:
+    """The words after the wake word are the same wherever the recording begins."""
+    noise = np.random.default_rng(0).normal(0, 2000, 5 * 16_000).astype(np.float32)
+    whole, cut = entry_words(noise, 2000.0, BITS), entry_words(noise[2 * 16_000 - 160 :], 10.0, BITS)
+    assert len(whole[0]) == len(cut[0]) == len(whole[1])
+    later = (620 + 400) // 20  # past everything that the mean remembers
+    agree = naive.bits_of(whole[0][later:]) == naive.bits_of(cut[0][later:])
+    assert agree.mean() > 0.99
+
+
+def test_a_recording_that_ends_at_its_wake_word_is_no_entry() -> None:
+    """The sentence says how much there is, and how much it takes."""
+    with pytest.raises(EntryError, match=r"0\.40 s of audio from the wake word on .* takes 0\.7 s"):
+        entry_words(np.zeros(16_000, np.float32), 600.0, BITS)
+
+
+# ---- calibration -----------------------------------------------------------------------------------------------------
+
+
+def test_a_calibration_survives_the_disk_and_damage_is_refused() -> None:
+    """Whatever byte is wrong, or whichever number."""
+    data = SHIPPED.to_bytes()
+    again = KnownCalibration.from_bytes(data)
+    assert (again.version, again.bits, again.tail) == (SHIPPED.version, SHIPPED.bits, SHIPPED.tail)
+    assert np.array_equal(again.weights, SHIPPED.weights)
+    for damaged in (data[:100], b"", data[:2000] + bytes(100) + data[2100:]):
+        with pytest.raises(CalibrationError):
+            KnownCalibration.from_bytes(damaged)
+    for change in (
+        {"tail": Tail(float("nan"), 0, 1)},
+        {"tail": Tail(0, 0, 0)},
+        {"weights": -SHIPPED.weights},
+        {"weights": SHIPPED.weights[:, :-1]},
+        {"base": SHIPPED.base * np.nan},
+        {"cohort": SHIPPED.cohort[:, :5]},
+    ):
+        with pytest.raises(CalibrationError):
+            KnownCalibration.from_bytes(dataclasses.replace(SHIPPED, **change).to_bytes())
+
+
+def test_there_is_none_for_unknown_bits() -> None:
+    """A sentence, not a stack of errors."""
+    with pytest.raises(CalibrationError, match="no calibration of known media ships for bits 'other'"):
+        known_calibration("other")
+
+
+def test_alignments_of_a_request_stay_within_an_entrys_slots() -> None:
+    """The longest request at the last alignment still has slots to be compared with."""
+    slots = KnownMedia(SHIPPED, 1e-6)._slots
+    last = SHIPPED.segments * SEGMENT_WORDS - 1 + LEAD_WORDS + MAX_ALIGNMENT
+    assert last // SLOT_WORDS < slots
