@@ -195,7 +195,7 @@ def depth(oncall: tuple[str, str]) -> Dashboard:
         ),
         graph(
             "Looks at known media",
-            "How often a request was held against all entries: every 80 ms of its audio, up to eight seconds.",
+            "How often a request was held against all entries: every 80 ms of its audio, and later less often.",
             "ops",
             (rate("hushword_known_looks_total"), "looks"),
         ),
