@@ -25,6 +25,7 @@ class Average:
         valid_until_us: event time up to which it decides.
         origin: the route's shard that discovered it.
         last_heard_us: event time at which its last household joined; 0 where that is not known.
+        agreement: share of its voters' bits that are as the majority's; 0 where that is not known.
 
     """
 
@@ -37,6 +38,7 @@ class Average:
     valid_until_us: int
     origin: str
     last_heard_us: int = 0
+    agreement: float = 0.0
 
 
 @dataclass

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from matcher.bits import BITS_PER_WORD
 from matcher.evidence import MIN_WORDS
 from matcher.fingerprint import MAX_WORDS
-from matcher.kernels import majority, rates_against_others
+from matcher.kernels import errors_between, majority, rates_against_others
 
 # More voters than this change an average no more (SCIENCE: 30 households and 10 differ by a point).
 MAX_VOTERS = 64
@@ -149,3 +150,14 @@ class Event:
         shared = np.flatnonzero(votes >= 2)
         n = int(shared[-1]) + 1 if len(shared) else 0
         return words[:n], votes[:n]
+
+    def agreement(self, words: npt.NDArray[np.uint64]) -> float:
+        """Share of the voters' bits that are as an average's: uint64 (n,), as `average` gave it; 0 without any."""
+        errors = compared = 0
+        for row, alignment in zip(self.members.values(), self.alignments, strict=True):
+            start = max(0, -alignment)
+            count = min(len(words), int(self.lengths[row]) - alignment) - start
+            if count > 0:
+                errors += errors_between(words, self.words[row], start, start + alignment, count)
+                compared += count * BITS_PER_WORD
+        return 1 - errors / compared if compared else 0.0

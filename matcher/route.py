@@ -549,7 +549,7 @@ class Route:
         average = Average(
             event.media_id, words, votes, len(event.households), event.discovered_us, event.discovered_us,
             event.last_joined_us + self.policy.catalogue_ttl_us, self.name,
-            event.last_joined_us,
+            event.last_joined_us, event.agreement(words),
         )  # fmt: skip
         known = self.catalogue.averages.get(event.media_id)
         if known is not None and known.households > average.households:

@@ -158,6 +158,7 @@ def average_to_message(average: Average, route: str, bits: str) -> topics.MediaF
         origin=average.origin,
         discovered_us=average.discovered_us,
         last_heard_us=average.last_heard_us,
+        agreement=average.agreement,
     )
 
 
@@ -183,6 +184,7 @@ def average_from_message(message: topics.MediaFingerprint) -> Average:
         valid_until_us=message.valid_until_us,
         origin=message.origin,
         last_heard_us=message.last_heard_us,
+        agreement=message.agreement,
     )
 
 

@@ -544,6 +544,28 @@ def test_an_event_without_a_household_is_the_event_that_never_had_it(homes: int,
     assert not whole.words[len(whole.members) :].any()
 
 
+@settings(deadline=None, max_examples=40)
+@given(st.integers(3, 8), st.floats(0.05, 0.4))
+def test_agreement_is_the_share_of_bits_that_are_as_the_average(homes: int, error_rate: float) -> None:
+    """Counted here bit by bit."""
+    event = Event("d", 0)
+    assert event.agreement(np.empty(0, np.uint64)) == 0
+    late = heard_words("before", "it", 0.0)
+    heard = [np.concatenate((late[:n], heard_words("ad", f"h{n}", error_rate)[: -n or None])) for n in range(homes)]
+    for number, words in enumerate(heard):
+        event.join(f"r{number}", f"h{number}", number, words, number)
+    average, _ = event.average()
+    same = [
+        bool((int(word) ^ int(heard[number][k + number])) >> b & 1 == 0)
+        for number in range(homes)
+        for k, word in enumerate(average)
+        if k + number < len(heard[number])
+        for b in range(64)
+    ]
+    assert event.agreement(average) == pytest.approx(sum(same) / len(same))
+    assert event.agreement(average) > 1 - error_rate - 0.02
+
+
 # ---- gaps, repeats, strays -------------------------------------------------------------------------------------------
 
 

@@ -43,7 +43,7 @@ class AudioChunk(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., household_id: _Optional[str] = ..., device_id: _Optional[str] = ..., wake_word: _Optional[str] = ..., locale: _Optional[str] = ..., seq: _Optional[int] = ..., sample_rate_hz: _Optional[int] = ..., encoding: _Optional[_Union[Encoding, str]] = ..., audio: _Optional[bytes] = ..., capture_time_us: _Optional[int] = ..., final: bool = ..., low_mark_us: _Optional[int] = ..., lags: bool = ...) -> None: ...
 
 class MediaFingerprint(_message.Message):
-    __slots__ = ("media_id", "kind", "wake_word", "locale", "bits", "words", "votes", "households", "valid_from_us", "valid_until_us", "origin", "discovered_us", "last_heard_us", "title", "source", "wake_word_ms", "added_us", "clear")
+    __slots__ = ("media_id", "kind", "wake_word", "locale", "bits", "words", "votes", "households", "valid_from_us", "valid_until_us", "origin", "discovered_us", "last_heard_us", "title", "source", "wake_word_ms", "added_us", "clear", "agreement")
     class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         KIND_UNSPECIFIED: _ClassVar[MediaFingerprint.Kind]
@@ -70,6 +70,7 @@ class MediaFingerprint(_message.Message):
     WAKE_WORD_MS_FIELD_NUMBER: _ClassVar[int]
     ADDED_US_FIELD_NUMBER: _ClassVar[int]
     CLEAR_FIELD_NUMBER: _ClassVar[int]
+    AGREEMENT_FIELD_NUMBER: _ClassVar[int]
     media_id: str
     kind: MediaFingerprint.Kind
     wake_word: str
@@ -88,7 +89,8 @@ class MediaFingerprint(_message.Message):
     wake_word_ms: int
     added_us: int
     clear: bytes
-    def __init__(self, media_id: _Optional[str] = ..., kind: _Optional[_Union[MediaFingerprint.Kind, str]] = ..., wake_word: _Optional[str] = ..., locale: _Optional[str] = ..., bits: _Optional[str] = ..., words: _Optional[bytes] = ..., votes: _Optional[bytes] = ..., households: _Optional[int] = ..., valid_from_us: _Optional[int] = ..., valid_until_us: _Optional[int] = ..., origin: _Optional[str] = ..., discovered_us: _Optional[int] = ..., last_heard_us: _Optional[int] = ..., title: _Optional[str] = ..., source: _Optional[str] = ..., wake_word_ms: _Optional[int] = ..., added_us: _Optional[int] = ..., clear: _Optional[bytes] = ...) -> None: ...
+    agreement: float
+    def __init__(self, media_id: _Optional[str] = ..., kind: _Optional[_Union[MediaFingerprint.Kind, str]] = ..., wake_word: _Optional[str] = ..., locale: _Optional[str] = ..., bits: _Optional[str] = ..., words: _Optional[bytes] = ..., votes: _Optional[bytes] = ..., households: _Optional[int] = ..., valid_from_us: _Optional[int] = ..., valid_until_us: _Optional[int] = ..., origin: _Optional[str] = ..., discovered_us: _Optional[int] = ..., last_heard_us: _Optional[int] = ..., title: _Optional[str] = ..., source: _Optional[str] = ..., wake_word_ms: _Optional[int] = ..., added_us: _Optional[int] = ..., clear: _Optional[bytes] = ..., agreement: _Optional[float] = ...) -> None: ...
 
 class Decision(_message.Message):
     __slots__ = ("decision_id", "request_id", "household_id", "device_id", "wake_word", "locale", "verdict", "reason", "media_id", "households", "bit_error_rate", "bits_compared", "alignment_ms", "score", "audio_used_ms", "decided_at_us", "audio_appended_us", "catalogue_version", "calibration", "late", "shadow")
