@@ -223,7 +223,7 @@ def _route(
     from pipeline.control import BLOCK, given
     from pipeline.known import KnownCatalogue
     from pipeline.matching import load_bits, load_calibration, policy_of
-    from pipeline.media import averages
+    from pipeline.media_topic import averages
     from pipeline.messages.hushword_pb2 import AudioChunk, MediaFingerprint
     from pipeline.wire import BadMediaError, average_from_message, entry_from_message
 

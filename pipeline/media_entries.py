@@ -59,3 +59,32 @@ def check_entry(message: MediaFingerprint, bits: Bits) -> None:
         raise BadMediaError("its times are before 1970, or it is valid until before it is valid from")
     if message.media_id != media_id_of(words_of(message), message.wake_word, message.locale):
         raise BadMediaError(f"it is not what {message.media_id!r} names: its words, wake word or locale are others")
+
+
+def promoted(
+    average: MediaFingerprint, title: str, valid_from_us: int, valid_until_us: int, added_us: int, bits: Bits
+) -> MediaFingerprint:
+    """Make an entry of a discovered average: its words begin as requests do, and so do an entry's.
+
+    Raises:
+        BadMediaError: it is none, or is too short.
+
+    """
+    if average.kind != MediaFingerprint.DISCOVERED:
+        raise BadMediaError("it was made from a recording, and is known")
+    entry = MediaFingerprint(
+        media_id=media_id_of(words_of(average), average.wake_word, average.locale),
+        kind=MediaFingerprint.KNOWN,
+        wake_word=average.wake_word,
+        locale=average.locale,
+        bits=average.bits,
+        words=average.words,
+        households=average.households,
+        title=title,
+        source=average.media_id,
+        valid_from_us=valid_from_us,
+        valid_until_us=valid_until_us,
+        added_us=added_us,
+    )
+    check_entry(entry, bits)
+    return entry
