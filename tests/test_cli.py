@@ -53,6 +53,8 @@ def test_help_is_light() -> None:
             ("shadow", "status"),
             ("media", "list"),
             ("media", "block"),
+            ("media", "add"),
+            ("media", "import"),
         ),
     ],
 )

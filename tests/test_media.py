@@ -3,6 +3,7 @@
 import csv
 import itertools
 import json
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from test_media_sources import encode_with_av
 from matcher.bits import bits_named
 from matcher.catalogue import Average
 from pipeline.control import publish
+from pipeline.media_adding import Adding, Outcome, Recording
 from pipeline.media_entries import words_of
 from pipeline.media_topic import fingerprints
 from pipeline.messages.hushword_pb2 import MediaFingerprint
@@ -172,6 +174,37 @@ def test_what_is_wrong_changes_nothing_and_the_others_go_on(shelf: Shelf, tmp_pa
     code, out, err = shelf.run("add", tmp_path / "spots")
     assert (code, "0 entries added, 2 already there, 3 recordings refused" in out) == (1, True)
     assert "99" in err
+
+
+def test_ctrl_c_leaves_whole_recordings_and_the_rest_for_later(
+    shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table(tmp_path / "spots", ADVERTS[:3])
+    take = Adding.take
+
+    def interrupted(adding: Adding, recording: Recording) -> tuple[list[Outcome], list[MediaFingerprint]]:
+        signal.raise_signal(signal.SIGINT)
+        return take(adding, recording)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Adding, "take", interrupted)
+        code, said, err = shelf.add(tmp_path / "spots")
+    assert (code, len(said), "stopped after 1 of 3 recordings" in err) == (130, 1, True)
+    assert set(shelf.there()) == {said[0]["media_id"]}
+    code, said, _ = shelf.add(tmp_path / "spots")
+    assert (code, [one["result"] for one in said]) == (0, ["there", "added", "added"])
+
+
+def test_the_wake_word_is_found_in_a_folder_without_a_table(shelf: Shelf, tmp_path: Path) -> None:
+    pytest.importorskip("pyopen_wakeword")
+    write(tmp_path / "spot.flac", ADVERTS[0])
+    soundfile.write(tmp_path / "nobody.wav", 0.1 * np.random.default_rng(1).standard_normal(48_000), 16_000)
+    (tmp_path / "notes.txt").write_text("no audio, and not looked at", encoding="utf-8")
+    code, said, _ = shelf.add(tmp_path, "--find", *US)
+    assert (code, [one["result"] for one in said]) == (1, ["refused", "added"])
+    assert "hears no alexa in it" in said[0]["why"]
+    assert said[1]["at_s"] == pytest.approx(mix(ADVERTS[0]).wake_word_start_s, abs=0.15)
+    assert [entry["title"] for entry in shelf.listed()] == ["spot"]
 
 
 @pytest.mark.parametrize(
