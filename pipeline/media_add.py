@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Column, Table
+from rich.text import Text
 
 from pipeline.errors import FailedError, InputError
 from pipeline.flags import AsJson, ConfigFile, with_settings
@@ -140,10 +141,15 @@ def _say(outcomes: list["Outcome"], *, as_json: bool, dry_run: bool) -> None:
         print(json.dumps([{**vars(outcome), "file": str(outcome.file)} for outcome in outcomes], indent=2))
         return
     words = {"added": "would be added" if dry_run else "added", "there": "already there as", "refused": "refused"}
-    table = Table("recording", Column("at", justify="right"), Column("", no_wrap=True), Column("id", no_wrap=True))
+    table = Table(
+        Column("recording", overflow="fold"),
+        Column("at", justify="right"),
+        Column("", no_wrap=True),
+        Column("id", no_wrap=True),
+    )
     for outcome in outcomes:
         at = "" if outcome.at_s is None else f"{outcome.at_s:.2f} s"
-        table.add_row(str(outcome.file), at, words[outcome.result], outcome.media_id)
+        table.add_row(Text(str(outcome.file)), at, words[outcome.result], outcome.media_id)
     if outcomes:
         Console().print(table)
     counts = Counter(outcome.result for outcome in outcomes)

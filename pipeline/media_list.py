@@ -121,7 +121,9 @@ def _entry(media_id: str, message: "MediaFingerprint", order: "Control | None") 
     over = message.valid_until_us <= time.time() * 1e6 and not (known and message.valid_until_us == 0)
     return {
         "media_id": media_id,
-        "kind": MediaFingerprint.Kind.Name(message.kind) if message.kind in (0, 1, 2) else str(message.kind),
+        "kind": MediaFingerprint.Kind.Name(message.kind)
+        if message.kind in MediaFingerprint.Kind.values()
+        else str(message.kind),
         "title": message.title,
         "wake_word": message.wake_word,
         "locale": message.locale,
@@ -167,7 +169,7 @@ def _discovered_table(entries: list[dict[str, Any]]) -> Table:
             times = [when(round(entry[name] * 1e6)) for name in ("first_heard_s", "last_heard_s")]
             agreement = "-" if entry["agreement"] is None else f"{entry['agreement']:.1%}"
             route = f"{entry['wake_word']}/{entry['locale']}"
-            table.add_row(entry["media_id"], route, str(entry["households"]), agreement, *times, _why(entry))
+            table.add_row(entry["media_id"], route, str(entry["households"]), agreement, *times, Text(_why(entry)))
     return table
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from matcher.bits import bits_named
 from matcher.known import entry_words
-from pipeline.media_same import OFFSET_MS, Fingerprints, both_phases
+from pipeline.media_same import OFFSET_MS, SAME_RATE, Fingerprints, both_phases
 from pipeline.simulate.broadcast import LEAD_S, PATHS, TAIL_S, mix, transmitted
 from pipeline.simulate.clips import SAMPLE_RATE_HZ, Clip, Samples, choose, read
 from pipeline.simulate.music import music
@@ -37,11 +37,11 @@ def shelf_of(*clips: Clip) -> Fingerprints:
     return shelf
 
 
-def another(clip: Clip, tempo: float) -> tuple[npt.NDArray[np.float32], float]:
+def another(clip: Clip, tempo: float, take: int = 0) -> tuple[npt.NDArray[np.float32], float]:
     """The same words of the same voice, said a little faster or slower, over other music."""
-    speech = stretch(read(clip.file), tempo)
+    speech = read(clip.file) if tempo == 1 else stretch(read(clip.file), tempo)
     speech = np.pad(speech, (round(LEAD_S * SAMPLE_RATE_HZ), round(TAIL_S * SAMPLE_RATE_HZ)))
-    bed = music(rng_for(0, "another", clip.file), len(speech) / SAMPLE_RATE_HZ)
+    bed = music(rng_for(0, "another", clip.file, take), len(speech) / SAMPLE_RATE_HZ)
     bed *= np.sqrt(np.mean(speech**2) / np.mean(bed**2)) / 4
     both = speech + bed
     return on_scale(both / np.abs(both).max()), 1000 * (clip.wake_word_start_s * tempo + LEAD_S)
@@ -91,3 +91,30 @@ def test_a_shelf_grows_and_keeps_what_it_has() -> None:
     for number, words in enumerate(made):
         shelf.put(str(number), words)
     assert [shelf.find([words]) for words in made] == [str(number) for number in range(100)]
+
+
+@pytest.mark.slow
+def test_what_differs_between_the_same_and_others() -> None:
+    """Prints what docs/media.md says of it."""
+    clips = choose("advert", "all", ["alexa", "computer", "hey_jarvis"])
+    rates: dict[str, list[float]] = {"itself": [], "the same take": [], "another take": [], "another one": []}
+
+    def rate(clip: Clip, samples: npt.NDArray[np.float32], place_ms: float) -> float:
+        shelf = shelf_of(clip)
+        return min(float(shelf._rates(w, np.zeros(1, np.int64))[0]) for w in both_phases(samples, place_ms, BITS))
+
+    for clip in clips:
+        for path in PATHS:
+            sent = transmitted(clip, path)
+            for late_ms in (-95, 0, 5, 10, 37, 50, 90, 95, 100):
+                place_ms = 1000 * sent.wake_word_start_s + late_ms
+                rates["itself"].append(rate(clip, on_scale(sent.samples), place_ms))
+        rates["the same take"] += [rate(clip, *another(clip, 1, take)) for take in range(4)]
+        rates["another take"] += [rate(clip, *another(clip, tempo)) for tempo in (0.99, 1.01)]
+        own = on_scale(mix(clip).samples), 1000 * mix(clip).wake_word_start_s
+        rates["another one"] += [rate(other, *own) for other in clips if other.file < clip.file]
+    for what, found in rates.items():
+        print(f"{what}: {len(found)} pairs, {min(found):.1%} to {max(found):.1%}, median {np.median(found):.1%}")
+    assert max(rates["itself"]) < SAME_RATE
+    assert min(rates["another take"]) > 1.5 * SAME_RATE
+    assert min(rates["another one"]) > 3 * SAME_RATE
