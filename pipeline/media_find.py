@@ -12,6 +12,8 @@ _SURE = 0.3
 # While it is as sure as that within so much time, it is still about the same mention.
 _ONE_MENTION_S = 2.0
 _CHUNK = 1280
+# It looks back over two seconds; so much silence makes it forget what it heard before.
+_SILENCE = 32 * _CHUNK
 # It looks every 80 ms; listening again, shifted by parts of that, finds the moment more closely.
 _SHIFTS = tuple(range(0, _CHUNK, _CHUNK // 4))
 _AROUND_S = 3.0
@@ -62,10 +64,7 @@ class Spotter:
 
     def _sure_at(self, samples: npt.NDArray[np.float32], shift: int) -> list[float]:
         """Give the ends of all chunks at which it is sure; the recording begins `shift` samples into the first."""
-        self._features.reset()
-        self._word.reset()
-        # The first chunk brings seconds of silence that it presumes, and what it says of those is nobody's.
-        padded = np.concatenate((np.zeros(_CHUNK + shift), samples, np.zeros(SAMPLE_RATE_HZ)))
+        padded = np.concatenate((np.zeros(_SILENCE + shift), samples, np.zeros(SAMPLE_RATE_HZ // 2)))
         pcm = np.clip(np.rint(padded), -32768, 32767).astype("<i2")
         sure: list[float] = []
         for start in range(0, len(pcm) - _CHUNK + 1, _CHUNK):
@@ -73,6 +72,6 @@ class Spotter:
             chances = [
                 p for heard in self._features.process_streaming(chunk) for p in self._word.process_streaming(heard)
             ]
-            if start and max(chances, default=0.0) > _SURE:
-                sure.append((start - shift) / SAMPLE_RATE_HZ)
+            if start >= _SILENCE and max(chances, default=0.0) > _SURE:
+                sure.append((start + _CHUNK - _SILENCE - shift) / SAMPLE_RATE_HZ)
         return sure
