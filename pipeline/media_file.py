@@ -14,9 +14,10 @@ from pipeline.messages.hushword_pb2 import MediaFingerprint
 from pipeline.wire import BadMediaError
 
 VERSION = 1
-# Fields of a line, and of the message; beside them stand the words, in base64 as the message has them.
+# Fields of a line, and of the message; the last in base64.
 _TEXTS = ("media_id", "wake_word", "locale", "title", "source")
 _NUMBERS = ("wake_word_ms", "households", "valid_from_us", "valid_until_us", "added_us")
+_BYTES = ("words", "clear")
 _NEEDED = ("media_id", "wake_word", "locale", "words")
 _HOUSEHOLDS_END, _NUMBER_END = 1 << 32, 1 << 63
 
@@ -106,7 +107,8 @@ def _header(path: Path, line: str, bits: Bits) -> int:
 
 def _line(entry: MediaFingerprint) -> str:
     plain = {name: getattr(entry, name) for name in _TEXTS + _NUMBERS}
-    return json.dumps({**plain, "words": base64.b64encode(entry.words).decode()}, ensure_ascii=False)
+    packed = {name: base64.b64encode(getattr(entry, name)).decode() for name in _BYTES}
+    return json.dumps(plain | packed, ensure_ascii=False)
 
 
 def _entry(line: str, bits: Bits) -> MediaFingerprint:
@@ -122,17 +124,18 @@ def _entry(line: str, bits: Bits) -> MediaFingerprint:
     fields: dict[str, Any] = {}
     for name, value in plain.items():
         end = _HOUSEHOLDS_END if name == "households" else _NUMBER_END
-        if name in (*_TEXTS, "words") and not _is_text(value):
+        if name in (*_TEXTS, *_BYTES) and not _is_text(value):
             raise BadMediaError(f"{name} must be a text")
         if name in _NUMBERS and not _is_number(value, end):
             raise BadMediaError(f"{name} must be a whole number from 0 on, not {value!r}")
-        if name not in (*_TEXTS, *_NUMBERS, "words"):
+        if name not in (*_TEXTS, *_NUMBERS, *_BYTES):
             raise BadMediaError(f"nobody knows a field {name!r}")
         fields[name] = value
-    try:
-        fields["words"] = base64.b64decode(fields["words"], validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise BadMediaError(f"words are not base64: {error}") from error
+    for name in _BYTES:
+        try:
+            fields[name] = base64.b64decode(fields.get(name, ""), validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise BadMediaError(f"{name} are not base64: {error}") from error
     entry = MediaFingerprint(kind=MediaFingerprint.KNOWN, bits=bits.name, **fields)
     check_entry(entry, bits)
     return entry

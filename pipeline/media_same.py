@@ -34,9 +34,9 @@ def both_phases(samples: npt.NDArray[np.float32], wake_word_ms: float, bits: Bit
         EntryError: the recording ends too soon after the wake word begins.
 
     """
-    first = entry_words(samples, wake_word_ms, bits)
+    first, _ = entry_words(samples, wake_word_ms, bits)
     try:
-        return [first, entry_words(samples, wake_word_ms + HOP_MS, bits)]
+        return [first, entry_words(samples, wake_word_ms + HOP_MS, bits)[0]]
     except EntryError:
         return [first]
 

@@ -19,6 +19,7 @@ from test_media_sources import encode_with_av
 from matcher.bits import bits_named, frame_count, word_count
 from matcher.catalogue import Average
 from matcher.known import AFTER_MS, PREROLL_MS
+from matcher.known_null import LEAD_WORDS
 from pipeline.control import publish
 from pipeline.media_adding import Adding, Outcome, Recording
 from pipeline.media_entries import media_id_of, words_of
@@ -295,7 +296,9 @@ def test_a_discovered_average_is_listed_and_becomes_known(shelf: Shelf, tmp_path
     (new,) = set(shelf.there()) - {known, "d-0123", "d-short"}
     entry = shelf.there()[new]
     assert (entry.kind, entry.title, entry.source) == (MediaFingerprint.KNOWN, "Soap", "d-0123")
-    assert np.array_equal(words_of(entry), words)
+    assert np.array_equal(words_of(entry)[LEAD_WORDS:], words)
+    assert not any(entry.clear[: 8 * LEAD_WORDS])
+    assert set(entry.clear[8 * LEAD_WORDS :]) == {255}
     assert f"known already, as {new}" in shelf.run("promote", "d-0123", "--title", "Soap")[1]
     for media_id, said in [("d-none", "there is no average"), (known, "and is known"), ("d-short", "it takes")]:
         code, _, err = shelf.run("promote", media_id, "--title", "t")
