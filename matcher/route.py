@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from matcher.bits import BITS_PER_WORD, WORD_MS
-from matcher.catalogue import NEVER_US, Average, Catalogue
+from matcher.blocked import Blocked
+from matcher.catalogue import Average, Catalogue
 from matcher.event import Event, Triple, best_triple
 from matcher.evidence import MIN_WORDS, Calibration, Comparison, Evidence, compare
 from matcher.fingerprint import LOOK_MS, look_due_ms
@@ -44,8 +45,6 @@ KNOWN_SHARE = 0.1
 ROUNDING = 1e-9
 # A household that asks again so soon after it was ignored may have been a person: the proxy for false ignores.
 ASKED_AGAIN_US = 10_000_000
-# What is blocked is recognised sooner than what is ignored: to take it for blocked by mistake means accept.
-BLOCK_BUDGET = 1e-3
 
 
 class Reason(Enum):
@@ -168,7 +167,7 @@ class Route:
         self.calibration = calibration
         self.window = Window(calibration, policy.window_requests)
         self.catalogue = Catalogue(calibration, policy.catalogue_entries)
-        self.blocked = Catalogue(calibration, policy.catalogue_entries)
+        self.blocked = Blocked(calibration, policy.catalogue_entries)
         self.events: dict[str, Event] = {}
         self.ignored_at_us: dict[str, int] = {}  # by household, the latest last, for as long as it may ask again
         self.erased_until_us: dict[str, int] = {}  # by digest of a household: its requests of before are not heard
@@ -195,7 +194,7 @@ class Route:
             known is not None and known.households >= average.households + (not own)
         ):
             return outcome
-        if self._is_blocked(average.media_id, average.words, outcome):
+        if self.blocked.has(average.media_id, average.words, outcome.counts):
             return outcome
         if not own:
             average = replace(
@@ -216,15 +215,15 @@ class Route:
         known = self.catalogue.averages.get(average.media_id)
         if known is not None and known.households > average.households:
             average = known
-        left = self.blocked.put(replace(average, valid_from_us=-NEVER_US, valid_until_us=NEVER_US))
+        left = self.blocked.block(average)
         outcome.counts["blocked_overflow"] += len(left)
         for media_id, similar in list(self.catalogue.averages.items()):
-            if media_id in self.blocked.averages or self._sounds_blocked(
-                similar.words, self.catalogue.shift(media_id), outcome
+            if media_id in self.blocked.averages or self.blocked.sounds(
+                similar.words, self.catalogue.shift(media_id), outcome.counts
             ):
                 self._withdraw(media_id, outcome)
         for media_id, event in list(self.events.items()):
-            if self._is_blocked(media_id, event.average()[0], outcome):
+            if self.blocked.has(media_id, event.average()[0], outcome.counts):
                 self._withdraw(media_id, outcome)
         return outcome
 
@@ -317,7 +316,7 @@ class Route:
             return
         # What is too short to be held against what is blocked may be that.
         short = bool(self.blocked.averages) and len(growth.words) < MIN_WORDS
-        blocked = short or self._is_blocked(known.media_id, growth.words, outcome)
+        blocked = short or self.blocked.has(known.media_id, growth.words, outcome.counts)
         if self.observer is not None:
             self.observer.known(growth, known, blocked=blocked)
         if blocked:
@@ -513,7 +512,7 @@ class Route:
             if member.event not in self.events:  # whom the catalogue ignored is one of the three all the same
                 self._enter(event, member, alignment + reference, at_us)
         if event.media_id not in self.events:
-            if self.blocked.averages and self._is_blocked(event.media_id, event.average()[0], outcome):
+            if self.blocked.averages and self.blocked.has(event.media_id, event.average()[0], outcome.counts):
                 return
             self.events[event.media_id] = event
             outcome.counts["events"] += 1
@@ -541,7 +540,7 @@ class Route:
     def _rebuild(self, event: Event, at_us: int, outcome: Outcome, *, closing: bool = False) -> None:
         words, votes = event.average()
         event.rebuilt_us = at_us
-        if self._is_blocked(event.media_id, words, outcome):
+        if self.blocked.has(event.media_id, words, outcome.counts):
             self._withdraw(event.media_id, outcome)
             return
         if len(words) < MIN_WORDS:
@@ -591,29 +590,10 @@ class Route:
         request.event, request.alignment = event.media_id, alignment
         event.join(request.request_id, request.household, alignment, self.window.fingerprint(request), at_us)
 
-    # ---- what is blocked -----------------------------------------------------------------------------------------
-
     def _request_is_blocked(self, request: Request, outcome: Outcome) -> bool:
         """Tell whether a request sounds like something that is blocked: then it is accepted."""
         shift = float(self.window.shifts[request.row])
-        return self._sounds_blocked(self.window.fingerprint(request), shift, outcome)
-
-    def _is_blocked(self, media_id: str, words: npt.NDArray[np.uint64], outcome: Outcome) -> bool:
-        """Tell whether an average, or what an event has of one, is blocked by its name or by its sound."""
-        if not self.blocked.averages:
-            return False
-        return media_id in self.blocked.averages or self._sounds_blocked(
-            words, self.calibration.own_shift(words), outcome
-        )
-
-    def _sounds_blocked(self, words: npt.NDArray[np.uint64], shift: float, outcome: Outcome) -> bool:
-        if not self.blocked.averages:
-            return False
-        match, tried = self.blocked.best(words, shift, self.now_us)
-        outcome.counts["catalogue_comparisons"] += tried
-        found = match is not None and match[1].score >= self.calibration.template.threshold(BLOCK_BUDGET, tried)
-        outcome.counts["blocked"] += found
-        return found
+        return self.blocked.sounds(self.window.fingerprint(request), shift, outcome.counts)
 
     def _withdraw(self, media_id: str, outcome: Outcome) -> None:
         """Forget an average and its event, here and wherever it was told."""
