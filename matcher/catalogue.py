@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from matcher.evidence import Calibration, Evidence, compare
+from matcher.evidence import Calibration, Evidence, scan
 from matcher.fingerprint import MAX_WORDS
 
 NEVER_US = 2**62
@@ -131,7 +131,7 @@ class Catalogue:
         rows = np.flatnonzero((self._from_us <= at_us) & (at_us < self._until_us)).astype(np.int64)
         if not len(rows):
             return None, 0
-        found = compare(self.calibration, words, shift, self._words, self._lengths, self._shifts, rows)
+        found = scan(self.calibration, words, shift, self._words, self._lengths, self._shifts, rows)
         top = int(np.argmax(found.scores))
         average = self._rows[int(rows[top])]
         if found.words[top] == 0 or average is None:

@@ -17,7 +17,7 @@ from matcher.bits import BITS_PER_WORD, WORD_MS
 from matcher.blocked import Blocked
 from matcher.catalogue import Average, Catalogue
 from matcher.event import Event, Triple, best_triple
-from matcher.evidence import MIN_WORDS, Calibration, Comparison, Evidence, compare
+from matcher.evidence import MIN_WORDS, Calibration, Comparison, Evidence, scan
 from matcher.fingerprint import LOOK_MS, look_due_ms
 from matcher.known import KnownMatch
 from matcher.observer import Observer
@@ -472,7 +472,7 @@ class Route:
         """Hold one fingerprint against some rows of the window."""
         outcome.counts["comparisons"] += len(rows)
         window = self.window
-        return compare(self.calibration, words, shift, window.words, window.lengths, window.shifts, rows)
+        return scan(self.calibration, words, shift, window.words, window.lengths, window.shifts, rows)
 
     def _candidates(
         self, request: Request, rows: npt.NDArray[np.int64], scores: npt.NDArray[np.float64]

@@ -143,6 +143,44 @@ def one_against_many(
     return np.array(rates, np.float32), np.array(at, np.int32), np.array(compared, np.int32)
 
 
+def scan_many(
+    query: _U8,
+    own_shift: float,
+    many: _U8,
+    lengths: _I4,
+    shifts: _F4,
+    rows: npt.NDArray[np.int64],
+    alignments: _I4,
+    min_words: int,
+    mean: npt.NDArray[np.float64],
+    deviation: npt.NDArray[np.float64],
+    least_words: int,
+    near_score: float,
+) -> tuple[npt.NDArray[np.float64], _F4, _I4, _I4]:
+    """Compare every second word at every second alignment, and all of those that are near by these."""
+    second = np.array([a // 2 for a in alignments.tolist() if a % 2 == 0], np.int32)
+    found: list[tuple[float, np.float32, int, int]] = []
+    for row in rows.tolist():
+        shorter = min(int(lengths[row]), len(query))
+
+        def score(rate: np.float32, words: int, row: int = row, shorter: int = shorter) -> float:
+            if words == 0 or shorter < least_words:
+                return -np.inf
+            return float((mean[shorter] + own_shift + shifts[row] - rate) / deviation[shorter])
+
+        one = np.array([row])
+        halves = (lengths + 1) // 2
+        (rate,), (at,), (words,) = one_against_many(
+            query[::2], many[:, ::2], halves, one, second, max(min_words // 2, 1)
+        )
+        at *= 2
+        if score(rate, words) > near_score:
+            (rate,), (at,), (words,) = one_against_many(query, many, lengths, one, alignments, min_words)
+        found.append((score(rate, words), rate, at, words))
+    scores, rates, best, compared = zip(*found, strict=True) if found else ((), (), (), ())
+    return np.array(scores), np.array(rates, np.float32), np.array(best, np.int32), np.array(compared, np.int32)
+
+
 def mean_lowest_rate(query: _U8, many: _U8, alignments: _I4, min_words: int) -> float:
     """Mean over full rows of the lowest bit error rate over alignments; 0.5 where rows have nothing in common."""
     lowest = []

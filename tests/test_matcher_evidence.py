@@ -22,10 +22,12 @@ from matcher.evidence import (
     Comparison,
     Tail,
     compare,
+    scan,
     shipped_calibration,
 )
 from matcher.fingerprint import MAX_WORDS
 from matcher.null import look_words
+from matcher.route import SCAN_SCORE
 
 FIRST_LOOK_WORDS = look_words(GRADIENT)[0]
 KINDS = pytest.mark.parametrize("bits", [GRADIENT, bits_named("learned64")], ids=lambda bits: bits.name)
@@ -110,6 +112,35 @@ def test_unrelated_requests_score_by_the_null_at_every_look() -> None:
         scores = compare_all(plain_calibration(), words, n)[~np.eye(40, dtype=bool)]
         assert abs(scores.mean()) < 0.5
         assert scores.std() == pytest.approx(1, abs=0.2)
+
+
+@KINDS
+def test_a_scan_finds_what_a_comparison_finds(bits: Bits) -> None:
+    """At every look, with the calibration that ships: who scores, scores the same; who does not, does in neither."""
+    calibration = shipped_calibration(bits.name)
+    heard = [fingerprint_of(f"m{i}", hear(1, i, 5 * (i % 4), 20 * i - 60), bits) for i in range(6)]
+    words = np.array(heard + [fingerprint_of(f"l{i}", say(i, 50 + i), bits) for i in range(14)])
+    rows = np.arange(len(words))
+    for length in look_words(bits):
+        shifts = np.array([calibration.own_shift(row[:length]) for row in words], np.float32)
+        for row in rows:
+            against = (
+                words[row, :length],
+                float(shifts[row]),
+                words,
+                np.full(len(words), length, np.int32),
+                shifts,
+                rows,
+            )
+            whole, scanned = compare(calibration, *against), scan(calibration, *against)
+            near = whole.scores > SCAN_SCORE
+            for ours, theirs in zip(vars_of(scanned), vars_of(whole), strict=True):
+                assert np.array_equal(ours[near], theirs[near])
+            assert (scanned.scores[~near] <= SCAN_SCORE).all()
+
+
+def vars_of(found: Comparison) -> tuple[npt.NDArray[np.generic], ...]:
+    return found.scores, found.rates, found.words, found.alignments
 
 
 # ---- tails -----------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from matcher.kernels import (
     mean_lowest_rate,
     one_against_many,
     rates_against_others,
+    scan_many,
 )
 from matcher.null import best_beside, consistent_triples
 from matcher.route import EDGE_SCORE
@@ -108,6 +109,15 @@ def test_of_equal_rates_the_first_alignment_wins() -> None:
     assert (at[0], compared[0]) == (2, 8)
 
 
+def test_fingerprints_that_differ_in_every_bit_have_been_compared() -> None:
+    words = np.arange(10, dtype=np.uint64)[None]
+    reach = np.array([0], np.int32)
+    rates, at, compared = run_one_against_many(
+        ~words[0], words, np.array([10], np.int32), np.zeros(1, np.int64), reach, 1
+    )
+    assert (rates[0], at[0], compared[0]) == (1, 0, 10)
+
+
 def test_words_that_nobody_may_write_to_can_be_read() -> None:
     """Words come from messages as read-only views."""
     words = np.frombuffer(np.arange(8, dtype=np.uint64).tobytes(), np.uint64)
@@ -115,6 +125,28 @@ def test_words_that_nobody_may_write_to_can_be_read() -> None:
         words, words[None], np.array([8], np.int32), np.zeros(1, np.int64), np.zeros(1, np.int32), 1
     )
     assert rates[0] == 0
+
+
+# ---- a scan ----------------------------------------------------------------------------------------------------------
+
+
+@given(word_rows(st.just(1), st.integers(0, 25)), word_rows(st.integers(1, 20), st.integers(0, 25)), REACH, st.data())
+@FAST
+def test_a_scan_is_its_slow_twin(query: U8, many: U8, alignments: npt.NDArray[np.int32], data: st.DataObject) -> None:
+    """Of any number of rows, some of them twice, near and far; whatever stands behind a row's last word."""
+    width = st.integers(0, many.shape[1])
+    lengths = np.array([data.draw(width) for _ in many], np.int32)
+    rows = np.array(data.draw(st.lists(st.integers(0, len(many) - 1), max_size=20)), np.int64)
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    shifts = rng.normal(0, 0.02, len(many)).astype(np.float32)
+    mean, deviation = rng.uniform(0.3, 0.5, 30), rng.uniform(0.01, 0.1, 30)
+    near_score = data.draw(st.sampled_from([-np.inf, -1.0, 0.0, 1.0, np.inf]))
+    common = query[0], 0.01, many, lengths, shifts, rows, alignments, data.draw(st.integers(0, 12)), mean, deviation
+    least_words = data.draw(st.integers(0, 10))
+    fast = tuple(np.full(len(rows), -7, kind) for kind in (np.float64, np.float32, np.int32, np.int32))
+    scan_many(*common, least_words, near_score, *fast)
+    for got, expected in zip(fast, naive.scan_many(*common, least_words, near_score), strict=True):
+        assert np.array_equal(got, expected)
 
 
 @given(word_rows(st.just(2), st.integers(1, 40)), st.data())
