@@ -1,6 +1,6 @@
 """Averages of media that was discovered before: bounded, and expiring by event time."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -61,6 +61,8 @@ class Catalogue:
         self._row_of: dict[str, int] = {}
         self._free: list[int] = []
         self._next_expiry_us = NEVER_US
+        self._valid: npt.NDArray[np.int64] = np.empty(0, np.int64)
+        self._valid_us = (0, 0)  # from when until when these are the valid ones
 
     def put(self, average: Average) -> list[Average]:
         """Add an average or replace the one of its name; gives those that had to leave for it."""
@@ -83,6 +85,7 @@ class Catalogue:
         self._next_expiry_us = min(self._next_expiry_us, average.valid_until_us)
         self._rows[row] = average
         self.averages[average.media_id] = average
+        self._forget_valid()
         self.version += 1
         return left
 
@@ -96,6 +99,7 @@ class Catalogue:
         self._lengths[row] = 0
         self._until_us[row] = 0
         self._free.append(row)
+        self._forget_valid()
         self.version += 1
         return True
 
@@ -128,7 +132,7 @@ class Catalogue:
             k + alignment), None where nothing could be compared; and how many averages were tried.
 
         """
-        rows = np.flatnonzero((self._from_us <= at_us) & (at_us < self._until_us)).astype(np.int64)
+        rows = self._valid_rows(at_us)
         if not len(rows):
             return None, 0
         found = scan(self.calibration, words, shift, self._words, self._lengths, self._shifts, rows)
@@ -136,8 +140,25 @@ class Catalogue:
         average = self._rows[int(rows[top])]
         if found.words[top] == 0 or average is None:
             return None, len(rows)
-        evidence = found.at(top)
-        return (average, replace(evidence, alignment=-evidence.alignment)), len(rows)
+        evidence = Evidence(
+            float(found.scores[top]), float(found.rates[top]), int(found.words[top]), -int(found.alignments[top])
+        )
+        return (average, evidence), len(rows)
+
+    def _valid_rows(self, at_us: int) -> npt.NDArray[np.int64]:
+        """Rows of the averages that are valid at an event time: looked for anew when one begins or ends to be."""
+        since_us, until_us = self._valid_us
+        if not since_us <= at_us < until_us:
+            changes_us = np.concatenate((self._from_us, self._until_us))
+            self._valid_us = (
+                int(changes_us[changes_us <= at_us].max(initial=-NEVER_US)),
+                int(changes_us[changes_us > at_us].min(initial=NEVER_US)),
+            )
+            self._valid = np.flatnonzero((self._from_us <= at_us) & (at_us < self._until_us)).astype(np.int64)
+        return self._valid
+
+    def _forget_valid(self) -> None:
+        self._valid_us = (0, 0)
 
     def _grow(self) -> None:
         old = len(self._rows)

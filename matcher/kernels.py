@@ -96,6 +96,45 @@ def errors_between(first: _U8, second: _U8, first_start: int, second_start: int,
     return total
 
 
+_flags_in = nb.types.Array(nb.boolean, 1, "C", readonly=True)
+
+
+@nb.njit(
+    nb.int64(_flags_in, _flags_in, _words_in, nb.int64, nb.uint64, nb.boolean, nb.int64[::1]), cache=True, nogil=True
+)
+def drawn(
+    heard: npt.NDArray[np.bool_],
+    matched: npt.NDArray[np.bool_],
+    hashes: _U8,
+    own: int,
+    share: int,
+    also_matched: bool,
+    out: npt.NDArray[np.int64],
+) -> int:
+    """Draw others by a hash of both: whoever is drawn by one draws it, too.
+
+    Args:
+        heard: bool (R,), rows that there are.
+        matched: bool (R,).
+        hashes: uint64 (R,).
+        own: the row that draws; it is not drawn.
+        share: of the rows, times 2^64.
+        also_matched: whether all that are matched are drawn as well.
+        out: int64 (R,), overwritten with the rows as far as there are any, rising.
+
+    Returns:
+        How many there are.
+
+    """
+    count = 0
+    for row in range(len(heard)):
+        mixed = (hashes[row] ^ hashes[own]) * np.uint64(0x9E3779B97F4A7C15)
+        low = (mixed ^ (mixed >> np.uint64(32))) * np.uint64(0xBF58476D1CE4E5B9) < share
+        out[count] = row
+        count += heard[row] & (row != own) & (low | (also_matched & matched[row]))
+    return count
+
+
 @nb.njit(
     nb.types.Tuple((nb.float32, nb.int32, nb.int32))(_words_in, _words_in, nb.int64, nb.int32[::1], nb.int64),
     cache=True,

@@ -19,6 +19,7 @@ from matcher.catalogue import Average, Catalogue
 from matcher.event import Event, Triple, best_triple
 from matcher.evidence import MIN_WORDS, Calibration, Comparison, Evidence, scan
 from matcher.fingerprint import LOOK_MS, look_due_ms
+from matcher.kernels import drawn
 from matcher.known import KnownMatch
 from matcher.observer import Observer
 from matcher.window import Request, Window
@@ -173,6 +174,7 @@ class Route:
         self.erased_until_us: dict[str, int] = {}  # by digest of a household: its requests of before are not heard
         self.recognised_at_us: dict[str, int] = {}  # by request id, the latest last: what may come again of it is over
         self.now_us = -(2**62)  # event time: the latest end of a growth, or the latest low mark
+        self._closes_us = self.now_us  # no event is over before
         self._appended_us = 0  # when the chunk was appended that is being heard
 
     def hear(self, growths: Sequence[Growth], low_mark_us: int) -> Outcome:
@@ -349,10 +351,13 @@ class Route:
             if self.recognised_at_us[request_id] >= now_us - 2 * self.policy.window_us:
                 break
             del self.recognised_at_us[request_id]
-        for event in list(self.events.values()):
-            if event.last_joined_us < now_us - AIRING_US:
-                self._rebuild(event, event.rebuilt_us, outcome, closing=True)
-                self.events.pop(event.media_id, None)
+        if now_us > self._closes_us:
+            for event in list(self.events.values()):
+                if event.last_joined_us < now_us - AIRING_US:
+                    self._rebuild(event, event.rebuilt_us, outcome, closing=True)
+                    self.events.pop(event.media_id, None)
+            last_joined_us = (event.last_joined_us for event in self.events.values())
+            self._closes_us = min(last_joined_us, default=now_us - AIRING_US) + AIRING_US
         outcome.dropped_averages += self.catalogue.expire(now_us)
 
     # ---- looking -------------------------------------------------------------------------------------------------
@@ -393,9 +398,8 @@ class Route:
 
     def _search(self, request: Request, scanning: list[Request], outcome: Outcome) -> tuple[Triple, Evidence] | None:
         """Compare one request with its partners; gives the triple that passes, and the strongest edge of it."""
-        rows = self._others(request)
-        if not request.matched or request.looked_ms % SCAN_MS:
-            rows = self._drawn(request, rows, outcome)
+        scans = request.matched and not request.looked_ms % SCAN_MS
+        rows = self._others(request) if scans else self._drawn(request, outcome)
         found = self._compare_request(request, rows, outcome)
         if not request.matched and len(rows) and found.scores.max() > SCAN_SCORE:
             self.window.mark_matched(request)
@@ -446,21 +450,20 @@ class Route:
         others: npt.NDArray[np.int64] = rows[rows != request.row]
         return others
 
-    def _drawn(self, request: Request, rows: npt.NDArray[np.int64], outcome: Outcome) -> npt.NDArray[np.int64]:
-        """About K of the rows: those whose hash with the request's is low, the same from either side.
+    def _drawn(self, request: Request, outcome: Outcome) -> npt.NDArray[np.int64]:
+        """About K of the others: those whose hash with the request's is low, the same from either side.
 
         For a request that is matched also all that are.
         """
-        if len(rows) <= self.policy.partners:
-            return rows
-        mixed = (self.window.hashes[rows] ^ self.window.hashes[request.row]) * np.uint64(0x9E3779B97F4A7C15)
-        share = np.uint64(self.policy.partners / len(rows) * 2**64)
-        chosen = (mixed ^ (mixed >> np.uint64(32))) * np.uint64(0xBF58476D1CE4E5B9) < share
-        if request.matched:
-            chosen |= self.window.matched[rows]
-        drawn: npt.NDArray[np.int64] = rows[chosen]
-        outcome.counts["comparisons_left_out"] += len(rows) - len(drawn)
-        return drawn
+        window = self.window
+        others = int(np.count_nonzero(window.heard)) - 1
+        if others <= self.policy.partners:
+            return self._others(request)
+        share = np.uint64(self.policy.partners / others * 2**64)
+        rows = np.empty(len(window.heard), np.int64)
+        count = drawn(window.heard, window.matched, window.hashes, request.row, share, request.matched, rows)
+        outcome.counts["comparisons_left_out"] += others - count
+        return rows[:count]
 
     def _compare_request(self, request: Request, rows: npt.NDArray[np.int64], outcome: Outcome) -> Comparison:
         shift = float(self.window.shifts[request.row])
@@ -515,6 +518,7 @@ class Route:
             if self.blocked.averages and self.blocked.has(event.media_id, event.average()[0], outcome.counts):
                 return
             self.events[event.media_id] = event
+            self._closes_us = min(self._closes_us, event.last_joined_us + AIRING_US)
             outcome.counts["events"] += 1
         for member, alignment in zip(members, alignments, strict=True):
             if not member.ignored:

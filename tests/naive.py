@@ -181,6 +181,24 @@ def scan_many(
     return np.array(scores), np.array(rates, np.float32), np.array(best, np.int32), np.array(compared, np.int32)
 
 
+def drawn(
+    heard: npt.NDArray[np.bool_],
+    matched: npt.NDArray[np.bool_],
+    hashes: _U8,
+    own: int,
+    share: int,
+    also_matched: bool,
+) -> list[int]:
+    """Hash every row with one's own, and take those whose hash is low."""
+    out = []
+    for row in range(len(heard)):
+        x = (int(hashes[row] ^ hashes[own]) * 0x9E3779B97F4A7C15) & _MASK
+        x = ((x ^ (x >> 32)) * 0xBF58476D1CE4E5B9) & _MASK
+        if heard[row] and row != own and (x < share or (also_matched and matched[row])):
+            out.append(row)
+    return out
+
+
 def mean_lowest_rate(query: _U8, many: _U8, alignments: _I4, min_words: int) -> float:
     """Mean over full rows of the lowest bit error rate over alignments; 0.5 where rows have nothing in common."""
     lowest = []

@@ -341,6 +341,27 @@ def test_an_average_decides_from_its_first_moment_to_before_its_last() -> None:
     assert [at for at, match in found.items() if match is not None] == [100, 199]
 
 
+SPAN = st.tuples(st.sampled_from("abcde"), st.integers(0, 9), st.integers(0, 9))
+
+
+@given(st.lists(st.one_of(SPAN, st.sampled_from("abcde"), st.integers(-1, 10)), max_size=20))
+@settings(deadline=None, max_examples=60)
+def test_as_many_averages_are_tried_as_are_valid(steps: list[tuple[str, int, int] | str | int]) -> None:
+    """Put, replaced and removed in any order, and asked at any time."""
+    catalogue = Catalogue(plain_calibration(), 10)
+    spans: dict[str, tuple[int, int]] = {}
+    for step in steps:
+        if isinstance(step, int):
+            valid = sum(from_us <= step < until_us for from_us, until_us in spans.values())
+            assert catalogue.best(random_words("x"), 0.0, step)[1] == valid
+        elif isinstance(step, str):
+            assert catalogue.remove(step) == (spans.pop(step, None) is not None)
+        else:
+            name, from_us, until_us = step
+            spans[name] = from_us, until_us
+            catalogue.put(average(name, from_us=from_us, until_us=until_us))
+
+
 def test_the_best_of_many_averages_is_found_with_its_alignment() -> None:
     """Word k of the average is the request's word k + alignment."""
     catalogue = Catalogue(plain_calibration(), 50)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from matcher.event import best_triple
 from matcher.evidence import ALIGNMENTS
 from matcher.kernels import (
+    drawn,
     errors_between,
     majority,
     mean_lowest_rate,
@@ -147,6 +148,28 @@ def test_a_scan_is_its_slow_twin(query: U8, many: U8, alignments: npt.NDArray[np
     scan_many(*common, least_words, near_score, *fast)
     for got, expected in zip(fast, naive.scan_many(*common, least_words, near_score), strict=True):
         assert np.array_equal(got, expected)
+
+
+# ---- who is drawn ----------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 40), st.integers(0, 99), st.floats(0, 0.999), st.booleans(), st.data())
+@FAST
+def test_the_draw_is_its_slow_twin_and_the_same_from_either_side(
+    count: int, seed: int, share: float, also_matched: bool, data: st.DataObject
+) -> None:
+    rng = np.random.default_rng(seed)
+    heard, matched = rng.random((2, count)) < 0.7
+    hashes = rng.integers(0, 2**64, count, dtype=np.uint64)
+    own, other = (data.draw(st.integers(0, count - 1)) for _ in range(2))
+    bound, rows = np.uint64(share * 2**64), np.full(count, -7)
+
+    def draw(row: int) -> list[int]:
+        return rows[: drawn(heard, matched, hashes, row, bound, also_matched, rows)].tolist()
+
+    assert draw(own) == naive.drawn(heard, matched, hashes, own, int(bound), also_matched)
+    if heard[own] and heard[other] and not also_matched:
+        assert (other in draw(own)) == (own in draw(other))
 
 
 @given(word_rows(st.just(2), st.integers(1, 40)), st.data())

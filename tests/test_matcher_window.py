@@ -160,7 +160,7 @@ def add_whole(route: Route, request_id: str, start_us: int) -> None:
 
 def drawn(route: Route, request_id: str) -> set[int]:
     request = route.window.requests[request_id]
-    return set(route._drawn(request, route._others(request), Outcome()).tolist())
+    return set(route._drawn(request, Outcome()).tolist())
 
 
 @pytest.mark.parametrize(("requests", "partners"), [(400, 20), (400, 100), (1500, 50)])
@@ -210,7 +210,7 @@ def test_what_was_left_out_is_counted() -> None:
     route = route_of(101, 10)
     request = route.window.requests["r0"]
     outcome = Outcome()
-    rows = route._drawn(request, route._others(request), outcome)
+    rows = route._drawn(request, outcome)
     assert outcome.counts["comparisons_left_out"] == 100 - len(rows)
 
 
