@@ -99,27 +99,23 @@ def errors_between(first: _U8, second: _U8, first_start: int, second_start: int,
 _flags_in = nb.types.Array(nb.boolean, 1, "C", readonly=True)
 
 
-@nb.njit(
-    nb.int64(_flags_in, _flags_in, _words_in, nb.int64, nb.uint64, nb.boolean, nb.int64[::1]), cache=True, nogil=True
-)
+@nb.njit(nb.int64(_flags_in, _flags_in, _words_in, nb.int64, nb.uint64, nb.int64[::1]), cache=True, nogil=True)
 def drawn(
     heard: npt.NDArray[np.bool_],
-    matched: npt.NDArray[np.bool_],
+    anyway: npt.NDArray[np.bool_],
     hashes: _U8,
     own: int,
     share: int,
-    also_matched: bool,
     out: npt.NDArray[np.int64],
 ) -> int:
     """Draw others by a hash of both: whoever is drawn by one draws it, too.
 
     Args:
         heard: bool (R,), rows that there are.
-        matched: bool (R,).
+        anyway: bool (R,), those of them that are taken whatever is drawn.
         hashes: uint64 (R,).
         own: the row that draws; it is not drawn.
         share: of the rows, times 2^64.
-        also_matched: whether all that are matched are drawn as well.
         out: int64 (R,), overwritten with the rows as far as there are any, rising.
 
     Returns:
@@ -131,7 +127,7 @@ def drawn(
         mixed = (hashes[row] ^ hashes[own]) * np.uint64(0x9E3779B97F4A7C15)
         low = (mixed ^ (mixed >> np.uint64(32))) * np.uint64(0xBF58476D1CE4E5B9) < share
         out[count] = row
-        count += heard[row] & (row != own) & (low | (also_matched & matched[row]))
+        count += heard[row] & (row != own) & (low | anyway[row])
     return count
 
 

@@ -30,8 +30,9 @@ EDGE_SCORE = 1.2
 MAX_CANDIDATES = 24
 # A pair this far under the null makes both requests look at the whole window.
 SCAN_SCORE = 4.0
-# A matched request looks at the whole window again after so much more of its audio; in between, at those that it draws
-# and at all that are matched themselves, as the homes of one airing soon are.
+# A matched request looks at the whole window once. After so much more of its audio each time it looks again at all that
+# still grow; in between, at those of them that are matched themselves, as the homes of one airing soon are; and always
+# at those that it draws. Who has ended was there for the first look, and brings nothing new.
 SCAN_MS = 320
 # An airing reaches the last home so long after the others: streams lag behind, and recorders are paused.
 AIRING_US = 60_000_000
@@ -398,8 +399,7 @@ class Route:
 
     def _search(self, request: Request, scanning: list[Request], outcome: Outcome) -> tuple[Triple, Evidence] | None:
         """Compare one request with its partners; gives the triple that passes, and the strongest edge of it."""
-        scans = request.matched and not request.looked_ms % SCAN_MS
-        rows = self._others(request) if scans else self._drawn(request, outcome)
+        rows = self._drawn(request, outcome)
         found = self._compare_request(request, rows, outcome)
         if not request.matched and len(rows) and found.scores.max() > SCAN_SCORE:
             self.window.mark_matched(request)
@@ -453,15 +453,21 @@ class Route:
     def _drawn(self, request: Request, outcome: Outcome) -> npt.NDArray[np.int64]:
         """About K of the others: those whose hash with the request's is low, the same from either side.
 
-        For a request that is matched also all that are.
+        For a request that is matched also those that grow, and are matched, too.
         """
         window = self.window
         others = int(np.count_nonzero(window.heard)) - 1
         if others <= self.policy.partners:
             return self._others(request)
         share = np.uint64(self.policy.partners / others * 2**64)
+        if not request.matched:
+            anyway = np.zeros_like(window.matched)
+        elif request.looked_ms % SCAN_MS:
+            anyway = window.growing & window.matched
+        else:
+            anyway = window.growing
         rows = np.empty(len(window.heard), np.int64)
-        count = drawn(window.heard, window.matched, window.hashes, request.row, share, request.matched, rows)
+        count = drawn(window.heard, anyway, window.hashes, request.row, share, rows)
         outcome.counts["comparisons_left_out"] += others - count
         return rows[:count]
 

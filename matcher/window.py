@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from matcher.evidence import Calibration
-from matcher.fingerprint import MAX_WORDS, seed_of
+from matcher.fingerprint import FULL_MS, MAX_WORDS, seed_of
 
 
 @dataclass(slots=True, eq=False)
@@ -47,6 +47,7 @@ class Window:
         self.lengths = np.zeros(rows, np.int32)
         self.shifts = np.zeros(rows, np.float32)
         self.heard = np.zeros(rows, np.bool_)
+        self.growing = np.zeros(rows, np.bool_)
         self.matched = np.zeros(rows, np.bool_)
         self.ignored = np.zeros(rows, np.bool_)
         self.hashes = np.zeros(rows, np.uint64)
@@ -81,7 +82,7 @@ class Window:
         """Take a request's words so far, in the place of those before, and measure how close to everything it is.
 
         Args:
-            request: of the window.
+            request: of the window; it grows until its last look.
             words: uint64 (n,), n <= MAX_WORDS.
 
         """
@@ -89,6 +90,7 @@ class Window:
         self.lengths[request.row] = len(words)
         self.shifts[request.row] = self.calibration.own_shift(words)
         self.heard[request.row] = True
+        self.growing[request.row] = request.looked_ms < FULL_MS
 
     def fingerprint(self, request: Request) -> npt.NDArray[np.uint64]:
         """Words of the request so far, uint64 (n,), a view."""
@@ -144,7 +146,8 @@ class Window:
         self.owners[request.row] = None
         self.words[request.row] = 0
         self.lengths[request.row] = 0
-        self.heard[request.row] = self.matched[request.row] = self.ignored[request.row] = False
+        self.heard[request.row] = self.growing[request.row] = False
+        self.matched[request.row] = self.ignored[request.row] = False
         self._free.append(request.row)
 
     def _grow(self) -> None:
@@ -154,6 +157,7 @@ class Window:
         self.lengths = np.concatenate((self.lengths, np.zeros(new - old, np.int32)))
         self.shifts = np.concatenate((self.shifts, np.zeros(new - old, np.float32)))
         self.heard = np.concatenate((self.heard, np.zeros(new - old, np.bool_)))
+        self.growing = np.concatenate((self.growing, np.zeros(new - old, np.bool_)))
         self.matched = np.concatenate((self.matched, np.zeros(new - old, np.bool_)))
         self.ignored = np.concatenate((self.ignored, np.zeros(new - old, np.bool_)))
         self.hashes = np.concatenate((self.hashes, np.zeros(new - old, np.uint64)))

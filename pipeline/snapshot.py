@@ -74,10 +74,10 @@ def restore(data: bytes, name: str, policy: Policy, calibration: Calibration) ->
         request, _ = route.window.add(saved.request_id, saved.household, saved.device, saved.start_us)
         if request is None:
             continue  # the window was made smaller since
+        request.looked_ms = saved.looked_ms
         route.window.put(request, _from_bytes(saved.words))
         request.audio_ms = saved.audio_ms
         request.alignment = saved.alignment
-        request.looked_ms = saved.looked_ms
         if saved.matched:
             route.window.mark_matched(request)
         if saved.ignored:

@@ -183,18 +183,17 @@ def scan_many(
 
 def drawn(
     heard: npt.NDArray[np.bool_],
-    matched: npt.NDArray[np.bool_],
+    anyway: npt.NDArray[np.bool_],
     hashes: _U8,
     own: int,
     share: int,
-    also_matched: bool,
 ) -> list[int]:
     """Hash every row with one's own, and take those whose hash is low."""
     out = []
     for row in range(len(heard)):
         x = (int(hashes[row] ^ hashes[own]) * 0x9E3779B97F4A7C15) & _MASK
         x = ((x ^ (x >> 32)) * 0xBF58476D1CE4E5B9) & _MASK
-        if heard[row] and row != own and (x < share or (also_matched and matched[row])):
+        if heard[row] and row != own and (x < share or anyway[row]):
             out.append(row)
     return out
 

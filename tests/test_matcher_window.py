@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sounds import FULL_WORDS, plain_calibration, random_words
 
-from matcher.route import Outcome, Policy, Route
+from matcher.fingerprint import FIRST_LOOK_MS, FULL_MS, LOOK_MS
+from matcher.route import SCAN_MS, Outcome, Policy, Route
 from matcher.window import Request, Window
 
 
@@ -154,8 +155,8 @@ def route_of(requests: int, partners: int) -> Route:
 
 def add_whole(route: Route, request_id: str, start_us: int) -> None:
     request, _ = route.window.add(request_id, f"home of {request_id}", "d", start_us)
+    request.looked_ms = FULL_MS
     route.window.put(request, random_words(request_id))
-    request.looked_ms = 2160
 
 
 def drawn(route: Route, request_id: str) -> set[int]:
@@ -197,6 +198,26 @@ def test_draws_do_not_depend_on_rows() -> None:
         return {request.request_id for request in route.window.of_rows(sorted(drawn(route, "r7")))}
 
     assert ids(first) == ids(second)
+
+
+def test_a_matched_request_also_looks_at_what_still_grows() -> None:
+    """Every so often at all of it, in between at what is matched itself; what has ended it draws as ever."""
+    route = route_of(300, 30)
+    window, own = route.window, route.window.requests["r7"]
+    growing = {f"r{i}" for i in range(50, 110)}
+    for name in growing:
+        window.requests[name].looked_ms = FULL_MS - LOOK_MS
+        window.put(window.requests[name], random_words(name))
+    rows = {name: request.row for name, request in window.requests.items()}
+    by_hash = drawn(route, "r7")
+    for i in range(40, 70):
+        window.mark_matched(window.requests[f"r{i}"])
+    assert drawn(route, "r7") == by_hash
+    window.mark_matched(own)
+    own.looked_ms = FIRST_LOOK_MS // SCAN_MS * SCAN_MS + SCAN_MS
+    assert drawn(route, "r7") == by_hash | {rows[name] for name in growing}
+    own.looked_ms += LOOK_MS
+    assert drawn(route, "r7") == by_hash | {rows[f"r{i}"] for i in range(50, 70)}
 
 
 @pytest.mark.parametrize("requests", [1, 2, 31])
