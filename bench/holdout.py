@@ -16,15 +16,16 @@ from scipy.stats import chi2
 
 from bench.calibrate import people_and_airings, simulate
 from matcher.bits import bits_named
+from matcher.budget import NEAR_US, Budget
 from matcher.evidence import Calibration, Tail, shipped_calibration
 from matcher.null import Chance, chance_scores
-from matcher.route import BESIDE_SHARE, TRIPLE_SHARE
+from matcher.route import Policy
 from pipeline.recording import Recording
 
 SIMULATION = {"minutes": 60, "homes": 400, "events": 60, "live_per_minute": 12.5, "split": "evaluation", "seed": 42}
 BUDGETS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 CONCURRENT = 100
-AIRING_SHARE = 0.01
+NEAR = 2 * NEAR_US / Policy().window_us
 
 HEAD = """# Do the stated rates hold?
 
@@ -36,12 +37,13 @@ with another synthesiser; to an average, whoever has another voice.
 For each probability the threshold says what share of people chance may ignore; the table says what share it did, with
 95 % bounds (Poisson). A stated rate below the lower bound is a promise broken.
 
-"Triples as decided": the job takes the harder of the thresholds for strangers (its share of the budget, {n} concurrent)
-and beside an airing (likewise, over an airing share of 0.01): this column is what a budget of the stated size lets
-through.
+"As decided": the job takes the harder of the thresholds for strangers and beside an airing, each of them for its share
+of the budget; they are lower for requests that start within {near_s:g} s of one of them, {near} of the {n}. These two
+columns are what a budget of the stated size lets through of strangers alone.
 
-| stated | triples among {n} strangers, own threshold | triples as decided | beside an airing | against an average |
-|---|---|---|---|---|
+| stated | triples of {n}, own threshold | of {near} at one time, as decided | of {n}, as decided | beside an airing \
+| against an average |
+|---|---|---|---|---|---|
 """
 
 
@@ -60,20 +62,24 @@ def main(
     calibration = shipped_calibration(bits.name)
     chance = chance_scores(calibration, unrelated)
     lines = [_line(budget, calibration, chance, unrelated.words.shape[1]) for budget in BUDGETS]
-    out.write_text(HEAD.format(n=CONCURRENT, **what) + "".join(lines), encoding="utf-8")
+    head = HEAD.format(n=CONCURRENT, near=round(CONCURRENT * NEAR), near_s=NEAR_US / 1e6, **what)
+    out.write_text(head + "".join(lines), encoding="utf-8")
     print("".join(lines))
 
 
 def _line(budget: float, calibration: Calibration, chance: Chance, people: int) -> str:
     # Of R people each triple has three members, and a window of n holds the other two with probability (n / R)^2.
     share = 3 / people * (CONCURRENT / people) ** 2
-    own = calibration.triple.threshold(budget, CONCURRENT)
-    decided = max(
-        calibration.triple.threshold(TRIPLE_SHARE * budget, CONCURRENT),
-        calibration.beside.threshold(BESIDE_SHARE * budget / AIRING_SHARE, 1),
-    )
+    decided = Budget(calibration, budget, CONCURRENT, Policy().airing_share, Policy().window_us)
     cells = [
-        *(_rate(int((chance.triples > threshold).sum()), 1 / share) for threshold in (own, decided)),
+        *(
+            _rate(int((chance.triples > threshold).sum()), 1 / among)
+            for threshold, among in (
+                (calibration.triple.threshold(budget, CONCURRENT), share),
+                (decided.near_triple(CONCURRENT, 0, 1), share * NEAR**2),
+                (decided.triple(CONCURRENT, 1), share),
+            )
+        ),
         *(_of(tail, scores, budget) for tail, scores in
           ((calibration.beside, chance.beside), (calibration.template, chance.template))),
     ]  # fmt: skip

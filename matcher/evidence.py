@@ -247,6 +247,12 @@ class Comparison:
     words: npt.NDArray[np.int32]
     alignments: npt.NDArray[np.int32]
 
+    def of(self, positions: npt.NDArray[np.int64]) -> "Comparison":
+        """Give the comparison with some of them."""
+        return Comparison(
+            self.scores[positions], self.rates[positions], self.words[positions], self.alignments[positions]
+        )
+
     def at(self, position: int) -> Evidence:
         """Give the comparison with one of them."""
         return Evidence(

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from matcher.bits import BITS_PER_WORD, WORD_MS
 from matcher.blocked import Blocked
+from matcher.budget import NEAR_US, Budget
 from matcher.catalogue import Average, Catalogue
 from matcher.event import Event, Triple, best_triple
 from matcher.evidence import MIN_WORDS, Calibration, Comparison, Evidence, scan
@@ -38,10 +39,7 @@ SCAN_MS = 320
 AIRING_US = 60_000_000
 # The tail of those who speak beside an airing is measured for so many homes of it.
 AIRING_HOMES = 16
-# What of the budget goes to triples of strangers, to pairs beside one, and to averages: most of it to the longest
-# tail, where a larger share lowers the threshold most.
-TRIPLE_SHARE, BESIDE_SHARE, TEMPLATE_SHARE = 0.02, 0.78, 0.2
-# What known media have beside that, where there are any.
+# What known media have of the budget beside what `matcher.budget` shares out, where there are any.
 KNOWN_SHARE = 0.1
 # Sums of the same scores in another order differ by less.
 ROUNDING = 1e-9
@@ -167,6 +165,9 @@ class Route:
         self.observer: Observer | None = None
         self.policy = policy
         self.calibration = calibration
+        self.budget = Budget(
+            calibration, policy.false_ignore_budget, policy.budget_concurrency, policy.airing_share, policy.window_us
+        )
         self.window = Window(calibration, policy.window_requests)
         self.catalogue = Catalogue(calibration, policy.catalogue_entries)
         self.blocked = Blocked(calibration, policy.catalogue_entries)
@@ -411,18 +412,31 @@ class Route:
                     scanning.append(other)
             rows = self._others(request)
             found = self._compare_request(request, rows, outcome)
-        budget, concurrent = (
-            self.policy.false_ignore_budget,
-            max(self.policy.budget_concurrency, len(self.window.requests)),
+        concurrent, airings = len(self.window.requests), len(self.events)
+        if self.observer is None and _two_best(found) < self.budget.near_triple(concurrent, 0, airings) - ROUNDING:
+            return None
+        apart_us = np.abs(self.window.starts_us - request.start_us)
+        near = np.flatnonzero(apart_us[rows] <= NEAR_US)
+        threshold = self.budget.near_triple(
+            concurrent, int(np.count_nonzero(self.window.heard & (apart_us <= NEAR_US))) - 1, airings
         )
-        # Three strangers by chance, or one beside two that hear the same: the harder of the two decides.
-        threshold = max(
-            self.calibration.triple.threshold(TRIPLE_SHARE * budget, concurrent),
-            self.calibration.beside.threshold(BESIDE_SHARE * budget / self.policy.airing_share, len(self.events)),
-        )
+        triple = self._triple(request, rows[near], found.of(near), threshold, outcome)
+        if triple is None and len(near) < len(rows):
+            triple = self._triple(request, rows, found, self.budget.triple(concurrent, airings), outcome)
+        return triple
+
+    def _triple(
+        self,
+        request: Request,
+        rows: npt.NDArray[np.int64],
+        found: Comparison,
+        threshold: float,
+        outcome: Outcome,
+    ) -> tuple[Triple, Evidence] | None:
+        """Look among what a request was compared with for two that make a triple with it, and its strongest edge."""
         # A triple scores no more than any two of its edges together: what cannot pass is not looked at any further.
         worth = threshold - ROUNDING
-        if len(rows) < 2 or np.partition(found.scores, -2)[-2:].sum() < worth:
+        if _two_best(found) < worth:
             if self.observer is not None:
                 self.observer.search(request, self.window.of_rows(rows), found, None, threshold)
             return None
@@ -612,11 +626,8 @@ class Route:
             outcome.dropped_averages.append(media_id)
 
     def _template_threshold(self, event: Event | None, averages: int) -> float:
-        """Score that an average decides at: few live requests have an open event beside them, all have the rest."""
-        budget = TEMPLATE_SHARE * self.policy.false_ignore_budget
-        if event is None:
-            return self.calibration.template.threshold(budget, averages)
-        return self.calibration.template.threshold(budget / self.policy.airing_share, len(self.events))
+        """Score that an average decides at: that of an open event, or one of so many others."""
+        return self.budget.average(averages) if event is None else self.budget.open_average(len(self.events))
 
     def _ignore(
         self,
@@ -667,3 +678,8 @@ class Route:
                 calibration=calibration,
             )
         )
+
+
+def _two_best(found: Comparison) -> float:
+    """Sum of the two highest scores; -inf of fewer than two."""
+    return float(np.partition(found.scores, -2)[-2:].sum()) if len(found.scores) > 1 else -np.inf

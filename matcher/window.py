@@ -48,6 +48,7 @@ class Window:
         self.shifts = np.zeros(rows, np.float32)
         self.heard = np.zeros(rows, np.bool_)
         self.growing = np.zeros(rows, np.bool_)
+        self.starts_us = np.zeros(rows, np.int64)
         self.matched = np.zeros(rows, np.bool_)
         self.ignored = np.zeros(rows, np.bool_)
         self.hashes = np.zeros(rows, np.uint64)
@@ -72,6 +73,7 @@ class Window:
         self.requests[request_id] = request
         heapq.heappush(self._by_start, (start_us, request_id))
         self.owners[row] = request
+        self.starts_us[row] = start_us
         self.lengths[row] = 0
         self.shifts[row] = 0.0
         self.heard[row] = False
@@ -158,6 +160,7 @@ class Window:
         self.shifts = np.concatenate((self.shifts, np.zeros(new - old, np.float32)))
         self.heard = np.concatenate((self.heard, np.zeros(new - old, np.bool_)))
         self.growing = np.concatenate((self.growing, np.zeros(new - old, np.bool_)))
+        self.starts_us = np.concatenate((self.starts_us, np.zeros(new - old, np.int64)))
         self.matched = np.concatenate((self.matched, np.zeros(new - old, np.bool_)))
         self.ignored = np.concatenate((self.ignored, np.zeros(new - old, np.bool_)))
         self.hashes = np.concatenate((self.hashes, np.zeros(new - old, np.uint64)))

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from matcher.learn import View
     from pipeline.recording import Recording, Request
 
-_TAILS = {"triple": "three strangers", "beside": "a person beside an airing", "template": "a person and an average"}
-
 
 def calibrate(
     recording: Annotated[Path, typer.Argument(help="Folder with manifest.jsonl and audio/.", metavar="RECORDING")],
@@ -36,8 +34,8 @@ def calibrate(
     settings = load_settings(config, flags)
     if out.exists():
         raise InputError(f"{out} is there already: calibrations are kept, because decisions name them")
+    from matcher.budget import ANY_SHARES, NEAR_SHARE, NEAR_SHARES, NEAR_US, TEMPLATE_SHARE
     from matcher.null import NullError, every_look
-    from matcher.route import BESIDE_SHARE, TEMPLATE_SHARE, TRIPLE_SHARE
     from matcher.traffic import Heard
     from matcher.traffic import calibrate as measure
     from pipeline.matching import load_bits, policy_of
@@ -64,14 +62,20 @@ def calibrate(
             raise InputError(f"{recording}: {error}") from error
     out.write_bytes(calibration.to_bytes())
     policy = policy_of(settings)
-    budgets = {"triple": TRIPLE_SHARE, "beside": BESIDE_SHARE / policy.airing_share, "template": TEMPLATE_SHARE}
-    among = {"triple": policy.budget_concurrency, "beside": 1, "template": 1}
+    concurrent, airing = policy.budget_concurrency, policy.airing_share
+    near = round(concurrent * min(1.0, 2 * NEAR_US / policy.window_us))
+    chances = (
+        ("three strangers at one time", calibration.triple, near, NEAR_SHARES.strangers),
+        ("a person beside an airing, at its time", calibration.beside, 1, NEAR_SHARES.beside / airing / NEAR_SHARE),
+        ("three strangers", calibration.triple, concurrent, ANY_SHARES.strangers),
+        ("a person beside an airing", calibration.beside, 1, ANY_SHARES.beside / airing),
+        ("a person and an average", calibration.template, 1, TEMPLATE_SHARE),
+    )
     table = Table(title=f"{calibration.version}: thresholds at a budget of {policy.false_ignore_budget:g}")
     for column in ("what must not happen", "among", "score", "give or take", "extrapolated by"):
         table.add_column(column)
-    for name, what in _TAILS.items():
-        tail, n = getattr(calibration, name), among[name]
-        probability = min(1.0, policy.false_ignore_budget * budgets[name])
+    for what, tail, n, share in chances:
+        probability = min(1.0, policy.false_ignore_budget * share)
         beyond = tail.extrapolated(probability, n)
         table.add_row(
             what, str(n), f"{tail.threshold(probability, n):.2f}", f"{1.96 * tail.uncertainty(probability, n):.2f}",

@@ -101,15 +101,14 @@ class RouteWatch:
     def catalogue(self, request: Request, best: tuple[Average, Evidence] | None, tried: int, threshold: float) -> None:  # noqa: ARG002
         """Note how near the best average is."""
         if best is not None and request.request_id in self.watch.request_ids:
-            self._note_average(request, best[0], best[1].score, best[1].rate, -best[1].alignment, threshold)
+            self._note_average(request, best[0], threshold)
 
-    def sweep(self, media_id: str, others: Sequence[Request], found: Comparison, threshold: float) -> None:
+    def sweep(self, media_id: str, others: Sequence[Request], found: Comparison, threshold: float) -> None:  # noqa: ARG002
         """Note how near an event's average is to each."""
         average = self.route.catalogue.averages[media_id]
-        for position, other in enumerate(others):
+        for other in others:
             if other.request_id in self.watch.request_ids:
-                at = found.at(position)
-                self._note_average(other, average, at.score, at.rate, -at.alignment, threshold)
+                self._note_average(other, average, threshold)
 
     def search(
         self, request: Request, others: Sequence[Request], found: Comparison, triple: Triple | None, threshold: float
@@ -169,14 +168,17 @@ class RouteWatch:
         )  # fmt: skip
         self.watch.keep(request.request_id, near)
 
-    def _note_average(
-        self, request: Request, average: Average, score: float, rate: float, alignment: int, threshold: float
-    ) -> None:
-        if np.isfinite(score):
-            words = self.route.window.fingerprint(request).copy()
+    def _note_average(self, request: Request, average: Average, threshold: float) -> None:
+        # Compared anew, because the route leaves half of the words out where nothing is near.
+        window, shift = self.route.window, self.route.catalogue.shift(average.media_id)
+        row = np.array([request.row], np.int64)
+        at = compare(self.route.calibration, average.words, shift, window.words, window.lengths, window.shifts, row).at(
+            0
+        )
+        if np.isfinite(at.score):
             near = Near(
-                "average", request.audio_ms, score, threshold, words,
-                average.media_id, average.words, alignment, rate,
+                "average", request.audio_ms, at.score, threshold, window.fingerprint(request).copy(),
+                average.media_id, average.words, -at.alignment, at.rate,
             )  # fmt: skip
             self.watch.keep(request.request_id, near)
 

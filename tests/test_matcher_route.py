@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -25,6 +26,7 @@ from sounds import (
 )
 
 from matcher.bits import GRADIENT, Bits, bits_named
+from matcher.budget import ANY_SHARES, NEAR_SHARES, NEAR_US, TEMPLATE_SHARE
 from matcher.catalogue import Average
 from matcher.event import Event
 from matcher.evidence import shipped_calibration
@@ -33,7 +35,6 @@ from matcher.null import look_words
 from matcher.route import (
     AIRING_HOMES,
     AIRING_US,
-    TEMPLATE_SHARE,
     Growth,
     Ignore,
     Outcome,
@@ -173,6 +174,41 @@ def test_everybody_alone_is_left_alone() -> None:
     assert route().hear([], 10 * S).ignores == []
 
 
+# ---- at one time -----------------------------------------------------------------------------------------------------
+
+
+def lagging(step_us: int) -> list[Ignore]:
+    """Three homes hear an advertisement badly, each so much later than the one before."""
+    heard = [growths(f"r{i}", f"h{i}", heard_words("ad", i, 0.35), step_us * i) for i in range(3)]
+    return ignores(one_by_one(route(), in_order(*heard)))
+
+
+def test_homes_that_ask_at_one_time_are_ignored_on_less() -> None:
+    """Few strangers ask within two seconds and a half of one, and most homes of an airing do."""
+    near, apart = lagging(NEAR_US // 2), lagging(NEAR_US)
+    assert len(near) == len(apart) == 3
+    assert min(i.audio_used_ms for i in near) < min(i.audio_used_ms for i in apart)
+    budget = route().budget
+    assert budget.near_triple(3, 2, 0) <= near[0].score < budget.triple(3, 0) <= apart[0].score
+
+
+@given(st.integers(0, 5000), st.integers(0, 5000), st.integers(0, 50), st.integers(1, 20))
+def test_what_is_asked_of_a_triple_at_one_time_is_no_more_than_of_any_other(
+    concurrent: int, near: int, airings: int, window_s: int
+) -> None:
+    """And rises with all that it counts; whatever the window."""
+    subject = route(Policy(window_us=window_s * S)).budget
+    asked = subject.near_triple(concurrent, min(near, concurrent), airings)
+    assert asked <= subject.triple(concurrent, airings)
+    assert subject.near_triple(concurrent, 0, airings) <= asked
+    assert asked <= subject.near_triple(concurrent + 100, min(near, concurrent), airings + 1)
+
+
+def test_the_budget_is_shared_out_and_no_more() -> None:
+    parts = [share for shares in (NEAR_SHARES, ANY_SHARES) for share in (shares.strangers, shares.beside)]
+    assert math.fsum([*parts, TEMPLATE_SHARE]) == pytest.approx(1)
+
+
 # ---- the sweep -------------------------------------------------------------------------------------------------------
 
 
@@ -180,11 +216,11 @@ def test_an_average_sweeps_requests_that_have_ended() -> None:
     """Too little was heard of it for a triple; six others make an average that it agrees with, after its end."""
     subject = route()
     heard = airing("ad", "abcdef", error_rate=0.38)
-    ended = growths("ended", "g", heard_words("ad", "g", 0.33), total_ms=1040)
+    ended = growths("ended", "g", heard_words("ad", "g", 0.33), total_ms=880)
     found = {i.request_id: i for i in ignores(one_by_one(subject, in_order(*heard, ended, *people("xyz"))))}
     assert len(found) == 7
-    assert found["ended"].audio_used_ms == 1040
-    assert found["ended"].decided_at_us > 1_040_000
+    assert found["ended"].audio_used_ms == 880
+    assert found["ended"].decided_at_us > 880_000
     assert found["ended"].reason is Reason.CONCURRENT
 
 
@@ -271,11 +307,8 @@ def test_an_open_events_average_decides_on_less_than_that_of_one_that_is_over() 
     (event,) = subject.events.values()
     for averages in (1, 1000):
         assert subject._template_threshold(event, averages) < subject._template_threshold(None, averages)
-    tail, budget = subject.calibration.template, subject.policy.false_ignore_budget
-    assert subject._template_threshold(event, 5) == tail.threshold(
-        TEMPLATE_SHARE * budget / subject.policy.airing_share, 1
-    )
-    assert subject._template_threshold(None, 5) == tail.threshold(TEMPLATE_SHARE * budget, 5)
+    assert subject._template_threshold(event, 5) == subject.budget.open_average(1)
+    assert subject._template_threshold(None, 5) == subject.budget.average(5)
 
 
 @pytest.mark.parametrize(("homes", "lone"), [(AIRING_HOMES, True), (AIRING_HOMES + 1, False)])
