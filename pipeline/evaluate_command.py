@@ -49,7 +49,9 @@ def evaluate(
     media: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Table of recordings that are known media (file,title,wake_word,locale,at_s).", metavar="CSV"
+            help="Recordings that are known media: a table (file,title,wake_word,locale,at_s), or what media export"
+            " wrote, a .jsonl.",
+            metavar="FILE",
         ),
     ] = None,
     as_json: AsJson = False,

@@ -7,11 +7,14 @@ from pathlib import Path
 
 from pipeline.known import KnownCatalogue
 from pipeline.matching import load_bits
+from pipeline.media_file import read_entries
 from pipeline.media_sources import fingerprint, read_csv
 from pipeline.messages.hushword_pb2 import MediaFingerprint
 from pipeline.options import Settings
 from pipeline.recording import Recording, Truth
 from pipeline.wire import entry_from_message
+
+CATALOGUE = ".jsonl"
 
 
 @dataclass(frozen=True)
@@ -28,23 +31,27 @@ class KnownRecordings:
         """Make the entries of some tables. They are valid for ever: a recording is replayed at any time.
 
         Args:
-            tables: CSV files.
+            tables: CSV files, or catalogues that `hushword media export` wrote.
             settings: name the bits.
             progress: called with the number of entries made, and of all.
 
         Raises:
             ConfigError: the bits cannot be used.
-            SourceError: a table, or a recording that it names, cannot be used.
+            InputError: a table, or a recording that it names, cannot be used.
 
         """
         bits = load_bits(settings)
-        mentions = [mention for table in tables for mention in read_csv(table)]
+        catalogues = [table for table in tables if table.suffix == CATALOGUE]
+        mentions = [mention for table in tables if table not in catalogues for mention in read_csv(table)]
         made = []
         for done, mention in enumerate(mentions):
             progress(done, len(mentions))
             always = replace(mention, valid_from_us=0, valid_until_us=0)
             made.append(fingerprint(always, bits, added_us=round(time.time() * 1e6)))
-        names = frozenset((mention.file.stem, mention.wake_word, mention.locale) for mention in mentions)
+        for entry in (entry for table in catalogues for entry in read_entries(table, bits)):
+            entry.valid_from_us = entry.valid_until_us = 0
+            made.append(entry)
+        names = frozenset((Path(entry.source).stem, entry.wake_word, entry.locale) for entry in made)
         return cls(tuple(made), names)
 
     def catalogue(self, settings: Settings) -> KnownCatalogue | None:
