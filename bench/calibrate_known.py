@@ -31,6 +31,8 @@ SIMULATION = {
     "request_s": "4.3-4.5",
 }  # fmt: skip
 CUTS = 12
+# The weights are for homes that are not clear anyway.
+WEAK_DB = 5.0
 THRESHOLDS_FOR = (1, 10, 1000, 100_000)
 
 
@@ -70,7 +72,7 @@ def people_and_recordings(recording: Recording, bits: Bits, split: str, cuts: in
     original = {Path(clip.file).stem: row for row, (clip, number) in enumerate(adverts) if number == 0}
     source = sources(recording)
     people = [i for i in long if recording.truth[i].kind == "live"]
-    media = [i for i in long if recording.truth[i].kind != "live"]
+    media = [i for i in long if recording.truth[i].kind != "live" and (recording.truth[i].snr_db or 0.0) <= WEAK_DB]
     return Unheard(
         people=np.stack([long[i] for i in people]),
         entries=entries,
@@ -84,7 +86,7 @@ def long_words(samples: npt.NDArray[np.int16], request_id: str, bits: Bits) -> n
     fingerprint = Fingerprint(request_id, bits, FULL_KNOWN_MS)
     fingerprint.grow(samples)
     words = list(fingerprint.looks(FIRST_KNOWN_LOOK_MS))
-    return np.stack(words[-1]) if fingerprint.full else None
+    return np.stack(words[-1][1:]) if fingerprint.full else None
 
 
 def entry_of(recording: Mix, bits: Bits) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:

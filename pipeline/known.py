@@ -12,7 +12,6 @@ from kafka import TopicPartition
 from matcher.evidence import CalibrationError
 from matcher.known import Entry, KnownMedia
 from matcher.known_null import KnownCalibration, known_calibration
-from matcher.route import KNOWN_SHARE
 from pipeline import metrics
 from pipeline.chunks import MEDIA_STAGE
 from pipeline.follow import Following
@@ -74,7 +73,7 @@ class KnownCatalogue:
         if scope not in self._media:
             self._media[scope] = KnownMedia(
                 self.calibration,
-                KNOWN_SHARE * self._settings.false_ignore_budget,
+                self._settings.false_ignore_budget,
                 concurrency=self._settings.budget_concurrency,
                 airing_share=self._settings.airing_share,
             )

@@ -9,7 +9,6 @@ from known import write_media
 from sounds import write_recording
 from test_cli import _run
 
-from matcher.route import KNOWN_SHARE
 from pipeline.evaluate_media import KnownRecordings
 from pipeline.known import KnownCatalogue
 from pipeline.options import Settings
@@ -66,7 +65,7 @@ def test_entries_are_valid_whenever_a_recording_is_played(tmp_path: Path) -> Non
     assert len(catalogue) == 1
     media = catalogue.of("computer", "en-US")
     assert media is not None
-    assert media.budget == KNOWN_SHARE * 1e-5
+    assert media.budget == 1e-5
     assert catalogue.of("computer", "de-DE") is None
 
 
