@@ -9,6 +9,7 @@ from matcher.bits import BITS_PER_WORD
 from matcher.evidence import MIN_WORDS
 from matcher.fingerprint import MAX_WORDS
 from matcher.kernels import errors_between, majority, rates_against_others
+from matcher.known import KnownMatch
 
 # More voters than this change an average no more (SCIENCE: 30 households and 10 differ by a point).
 MAX_VOTERS = 64
@@ -80,6 +81,7 @@ class Event:
     rebuilt_us: int = 0
     last_joined_us: int = 0
     published_households: int = 0
+    known: KnownMatch | None = None  # what known media the most certain of its requests agrees with
 
     def __post_init__(self) -> None:
         """Start with room for the three that found it."""
@@ -110,6 +112,11 @@ class Event:
         self.voters[household] = request_id
         self.alignments.append(alignment)
         self.grow(request_id, words)
+
+    def lean(self, known: KnownMatch | None) -> None:
+        """Take note of what known media one of its requests agrees with."""
+        if known is not None and (self.known is None or known.evidence.score > self.known.evidence.score):
+            self.known = known
 
     def leave(self, household: str) -> None:
         """Take a household out, and what it voted; the average is as if it had never been there."""

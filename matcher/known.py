@@ -48,7 +48,7 @@ _OFTEN_SEGMENTS, _SELDOM = 24, 4
 # such bits differs, and of the others every third or second.
 ENTRY_CLEAR = 0.72
 # What of the budget goes to one household alone, to three that agree, and to one beside an airing.
-ALONE_SHARE, TOGETHER_SHARE, AIRING_SHARE = 0.2, 0.1, 0.7
+ALONE_SHARE, TOGETHER_SHARE, AIRING_SHARE = 0.75, 0.05, 0.2
 TOGETHER, MOST_TOGETHER = 3, 6
 # Three households agree when their requests end within so long of each other, as those of the window do; and an entry
 # is on air for so long after the last home that was recognised. Later homes need to be sure alone: the loose threshold
@@ -365,6 +365,12 @@ class KnownMedia:
                     others.waiting.pop(request_id, None)
                 self._swept.append((listening, self._match(row, air, evidence)))
 
+    def _leaning(self, scored: Sequence[tuple[int, Evidence]]) -> KnownMatch | None:
+        if not scored or scored[0][1].score < self._least:
+            return None
+        row, evidence = scored[0]
+        return KnownMatch(self._names[row], evidence, 1, self.version, self.calibration.version)
+
     def _match(self, row: int, air: _OnAir, evidence: Evidence) -> KnownMatch:
         return KnownMatch(self._names[row], evidence, len(air.households), self.version, self.calibration.version)
 
@@ -398,6 +404,8 @@ class Listening:
         self.request_id, self.household, self.start_us = request_id, household, start_us
         self.looked_us = start_us
         self.recognised = False
+        # What it agrees with as much as one must while an entry is on air; whether it is, others may know.
+        self.leaning: KnownMatch | None = None
         segments = media.calibration.segments
         self._own = np.zeros(segments, np.float32)
         self._segments = self._own_segments = 0
@@ -419,10 +427,13 @@ class Listening:
         if self.recognised or segments <= self._segments or not looked_at(segments):
             return None
         self.looked_us, self._segments = end_us, segments
+        self.leaning = None
         rows = self._candidates(words[: segments * SEGMENT_WORDS])
         if not len(rows):
             return None
-        found = media._hear(self, self._score(words, clear, rows), end_us)  # noqa: SLF001
+        scored = self._score(words, clear, rows)
+        found = media._hear(self, scored, end_us)  # noqa: SLF001
+        self.leaning = media._leaning(scored)  # noqa: SLF001
         self.recognised = found is not None
         return found
 

@@ -39,8 +39,6 @@ SCAN_MS = 320
 AIRING_US = 60_000_000
 # The tail of those who speak beside an airing is measured for so many homes of it.
 AIRING_HOMES = 16
-# What known media have of the budget beside what `matcher.budget` shares out, where there are any.
-KNOWN_SHARE = 0.1
 # Sums of the same scores in another order differ by less.
 ROUNDING = 1e-9
 # A household that asks again so soon after it was ignored may have been a person: the proxy for false ignores.
@@ -96,6 +94,7 @@ class Growth:
         words: uint64 (n,), all words so far.
         audio_ms: audio of the request that had arrived.
         appended_us: broker's append time of the chunk that brought it to this look.
+        leaning: what known media it agrees with, if not enough to be recognised.
         known: what the request was recognised as: then nothing more of it comes.
 
     """
@@ -109,6 +108,7 @@ class Growth:
     audio_ms: int
     appended_us: int
     known: KnownMatch | None = None
+    leaning: KnownMatch | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,11 +295,12 @@ class Route:
         due_ms = look_due_ms(growth.audio_ms)
         if due_ms <= request.looked_ms:
             return  # a reader that was restarted gives again what it gave before
-        request.looked_ms, request.audio_ms = due_ms, growth.audio_ms
+        request.looked_ms, request.audio_ms, request.leaning = due_ms, growth.audio_ms, growth.leaning
         self.window.put(request, growth.words)
         self._appended_us = growth.appended_us
         if request.event in self.events:
             self.events[request.event].grow(request.request_id, self.window.fingerprint(request))
+            self.events[request.event].lean(growth.leaning)
         self._look(request, growth.end_us, outcome)
 
     def _count(self, growth: Growth, outcome: Outcome) -> None:
@@ -613,6 +614,7 @@ class Route:
         """Let a request vote in an event, whose word k is the request's word k + alignment."""
         request.event, request.alignment = event.media_id, alignment
         event.join(request.request_id, request.household, alignment, self.window.fingerprint(request), at_us)
+        event.lean(request.leaning)
 
     def _request_is_blocked(self, request: Request, outcome: Outcome) -> bool:
         """Tell whether a request sounds like something that is blocked: then it is accepted."""
@@ -640,6 +642,16 @@ class Route:
     ) -> None:
         self.window.mark_ignored(request)
         households = media.households if isinstance(media, Average) else len(media.households)
+        known = request.leaning or (media.known if isinstance(media, Event) else None)
+        if known is not None:
+            # Several households know that something is on air, and what one of them agrees with says what it is.
+            if request.leaning is not None:
+                evidence = request.leaning.evidence
+            self._tell(
+                request, Reason.KNOWN, known.media_id, households, evidence, known.catalogue_version, at_us, outcome,
+                known.calibration,
+            )  # fmt: skip
+            return
         self._tell(request, reason, media.media_id, households, evidence, self.catalogue.version, at_us, outcome)
 
     def _tell(

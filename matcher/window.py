@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from matcher.evidence import Calibration
 from matcher.fingerprint import FULL_MS, MAX_WORDS, seed_of
+from matcher.known import KnownMatch
 
 
 @dataclass(slots=True, eq=False)
@@ -26,6 +27,7 @@ class Request:
     matched: bool = False
     ignored: bool = False
     event: str = ""
+    leaning: KnownMatch | None = None
 
 
 @dataclass

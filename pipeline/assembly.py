@@ -359,4 +359,5 @@ def _growth(
         audio_ms=request.heard_us // 1000,
         appended_us=appended_us,
         known=known,
+        leaning=None if known is not None or request.listening is None else request.listening.leaning,
     )

@@ -7,7 +7,7 @@ from matcher.evidence import Calibration
 from matcher.route import Policy, Route
 from pipeline.messages.hushword_pb2 import MediaFingerprint
 from pipeline.messages.internal_pb2 import RouteSnapshot
-from pipeline.wire import average_from_message, average_to_message
+from pipeline.wire import average_from_message, average_to_message, known_from_message, known_to_message
 
 
 def snapshot(route: Route) -> bytes:
@@ -26,6 +26,7 @@ def snapshot(route: Route) -> bytes:
             matched=request.matched,
             ignored=request.ignored,
             event=request.event,
+            leaning=None if request.leaning is None else known_to_message(request.leaning),
         )
     for event in route.events.values():
         entry = message.events.add(
@@ -35,6 +36,7 @@ def snapshot(route: Route) -> bytes:
             rebuilt_us=event.rebuilt_us,
             last_joined_us=event.last_joined_us,
             published_households=event.published_households,
+            known=None if event.known is None else known_to_message(event.known),
         )
         households = {request_id: household for household, request_id in event.voters.items()}
         for request_id, row in sorted(event.members.items(), key=lambda member: member[1]):
@@ -83,6 +85,7 @@ def restore(data: bytes, name: str, policy: Policy, calibration: Calibration) ->
         if saved.ignored:
             route.window.mark_ignored(request)
         request.event = saved.event
+        request.leaning = known_from_message(saved.leaning) if saved.HasField("leaning") else None
     for kept in message.events:
         event = Event(kept.media_id, kept.discovered_us)
         for member in kept.members:
@@ -91,6 +94,7 @@ def restore(data: bytes, name: str, policy: Policy, calibration: Calibration) ->
         event.rebuilt_us = kept.rebuilt_us
         event.last_joined_us = kept.last_joined_us
         event.published_households = kept.published_households
+        event.known = known_from_message(kept.known) if kept.HasField("known") else None
         route.events[event.media_id] = event
     return route
 

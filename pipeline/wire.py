@@ -75,22 +75,14 @@ def growth_to_message(growth: Growth) -> internal.Growth:
         appended_us=growth.appended_us,
     )
     if growth.known is not None:
-        evidence = growth.known.evidence
-        message.known.media_id = growth.known.media_id
-        message.known.score, message.known.rate = evidence.score, evidence.rate
-        message.known.words, message.known.alignment = evidence.words, evidence.alignment
-        message.known.catalogue_version = growth.known.catalogue_version
-        message.known.households, message.known.calibration = growth.known.households, growth.known.calibration
+        message.known.CopyFrom(known_to_message(growth.known))
+    if growth.leaning is not None:
+        message.leaning.CopyFrom(known_to_message(growth.leaning))
     return message
 
 
 def growth_from_message(message: internal.Growth) -> Growth:
     """Give back what `growth_to_message` was given."""
-    known = None
-    if message.HasField("known"):
-        told = message.known
-        evidence = Evidence(score=told.score, rate=told.rate, words=told.words, alignment=told.alignment)
-        known = KnownMatch(told.media_id, evidence, told.households, told.catalogue_version, told.calibration)
     return Growth(
         request_id=message.request_id,
         household=message.household,
@@ -100,8 +92,29 @@ def growth_from_message(message: internal.Growth) -> Growth:
         words=np.frombuffer(message.words, "<u8"),
         audio_ms=message.audio_ms,
         appended_us=message.appended_us,
-        known=known,
+        known=known_from_message(message.known) if message.HasField("known") else None,
+        leaning=known_from_message(message.leaning) if message.HasField("leaning") else None,
     )
+
+
+def known_to_message(known: KnownMatch) -> internal.Known:
+    """Give what a request was recognised as, or leans to, as a message."""
+    return internal.Known(
+        media_id=known.media_id,
+        score=known.evidence.score,
+        rate=known.evidence.rate,
+        words=known.evidence.words,
+        alignment=known.evidence.alignment,
+        households=known.households,
+        catalogue_version=known.catalogue_version,
+        calibration=known.calibration,
+    )
+
+
+def known_from_message(message: internal.Known) -> KnownMatch:
+    """Give back what `known_to_message` was given."""
+    evidence = Evidence(score=message.score, rate=message.rate, words=message.words, alignment=message.alignment)
+    return KnownMatch(message.media_id, evidence, message.households, message.catalogue_version, message.calibration)
 
 
 def decision(ignore: Ignore, route: str, calibration: str, *, late: bool, shadow: bool) -> topics.Decision:

@@ -70,6 +70,46 @@ def test_a_request_that_others_have_decided_is_not_decided_again() -> None:
     assert {ignore.reason for ignore in found} == {Reason.CONCURRENT}
 
 
+def leaning(growth: Growth, score: float, medium: str = "m") -> Growth:
+    """Give a growth that agrees with an entry, but not enough to be recognised."""
+    return replace(growth, leaning=KnownMatch(f"k-{medium}", replace(EVIDENCE, score=score), 1, 7, "known"))
+
+
+def test_what_several_households_hear_is_known_when_one_of_them_leans_to_an_entry() -> None:
+    """All are told as known, each with the evidence that there is for it; those that join later too."""
+    subject = route()
+    homes = airing("m", 5, START_US)
+    homes[1] = [leaning(growth, 5.5) for growth in homes[1]]
+    found = {ignore.request_id: ignore for ignore in decided(subject, in_order(*homes))}
+    assert len(found) == 5
+    assert {(ignore.reason, ignore.media_id, ignore.calibration) for ignore in found.values()} == {
+        (Reason.KNOWN, "k-m", "known")
+    }
+    assert found[homes[1][0].request_id].score == 5.5
+    assert found[homes[0][0].request_id].score > 5.5  # the triple's
+    assert min(ignore.households for ignore in found.values()) >= 3
+
+
+def test_leaning_to_an_entry_alone_ignores_nobody() -> None:
+    """One household, or two."""
+    subject = route()
+    first, second = airing("m", 2, START_US)
+    assert decided(subject, in_order([leaning(g, 6.0) for g in first], [leaning(g, 6.0) for g in second])) == []
+
+
+def test_what_homes_lean_to_survives_a_restart() -> None:
+    """In the window and in an open event."""
+    homes = airing("m", 4, START_US)
+    homes[0] = [leaning(growth, 5.0) for growth in homes[0]]
+    before, after = in_order(*homes[:3]), in_order(homes[3])
+    subject = route()
+    decided(subject, before)
+    again = restore(snapshot(subject), ROUTE, Policy(), plain_calibration())
+    assert [r.leaning for r in again.window.requests.values()] == [r.leaning for r in subject.window.requests.values()]
+    assert [event.known for event in again.events.values()] == [event.known for event in subject.events.values()]
+    assert decided(again, after) == decided(subject, after)
+
+
 def test_a_request_in_the_window_stays_there_for_the_others_as_one_that_is_ignored() -> None:
     """Two that the reader knows late, and a third that it does not: still three households."""
     subject = route()
@@ -129,7 +169,7 @@ def test_what_is_remembered_of_known_requests_is_bounded_and_forgotten_in_time()
     assert not subject.recognised_at_us
 
 
-@settings(max_examples=30)
+@settings(deadline=None, max_examples=30)
 @given(traffic(), st.data())
 def test_a_restored_route_goes_on_as_the_saved_one(made: Traffic, data: st.DataObject) -> None:
     """Some of the traffic is known; nothing of it is decided twice, however often a route is restored."""

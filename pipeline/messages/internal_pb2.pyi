@@ -6,7 +6,7 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Growth(_message.Message):
-    __slots__ = ("request_id", "household", "device", "start_us", "end_us", "words", "audio_ms", "appended_us", "known")
+    __slots__ = ("request_id", "household", "device", "start_us", "end_us", "words", "audio_ms", "appended_us", "known", "leaning")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     HOUSEHOLD_FIELD_NUMBER: _ClassVar[int]
     DEVICE_FIELD_NUMBER: _ClassVar[int]
@@ -16,6 +16,7 @@ class Growth(_message.Message):
     AUDIO_MS_FIELD_NUMBER: _ClassVar[int]
     APPENDED_US_FIELD_NUMBER: _ClassVar[int]
     KNOWN_FIELD_NUMBER: _ClassVar[int]
+    LEANING_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     household: str
     device: str
@@ -25,7 +26,8 @@ class Growth(_message.Message):
     audio_ms: int
     appended_us: int
     known: Known
-    def __init__(self, request_id: _Optional[str] = ..., household: _Optional[str] = ..., device: _Optional[str] = ..., start_us: _Optional[int] = ..., end_us: _Optional[int] = ..., words: _Optional[bytes] = ..., audio_ms: _Optional[int] = ..., appended_us: _Optional[int] = ..., known: _Optional[_Union[Known, _Mapping]] = ...) -> None: ...
+    leaning: Known
+    def __init__(self, request_id: _Optional[str] = ..., household: _Optional[str] = ..., device: _Optional[str] = ..., start_us: _Optional[int] = ..., end_us: _Optional[int] = ..., words: _Optional[bytes] = ..., audio_ms: _Optional[int] = ..., appended_us: _Optional[int] = ..., known: _Optional[_Union[Known, _Mapping]] = ..., leaning: _Optional[_Union[Known, _Mapping]] = ...) -> None: ...
 
 class Known(_message.Message):
     __slots__ = ("media_id", "score", "rate", "words", "alignment", "catalogue_version", "households", "calibration")
@@ -179,7 +181,7 @@ class RouteGuard(_message.Message):
 class RouteSnapshot(_message.Message):
     __slots__ = ("requests", "events", "averages", "low_mark_us", "catalogue_version", "blocked", "ignored", "erased", "recognised")
     class Request(_message.Message):
-        __slots__ = ("request_id", "household", "device", "start_us", "words", "audio_ms", "alignment", "looked_ms", "matched", "ignored", "event")
+        __slots__ = ("request_id", "household", "device", "start_us", "words", "audio_ms", "alignment", "looked_ms", "matched", "ignored", "event", "leaning")
         REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
         HOUSEHOLD_FIELD_NUMBER: _ClassVar[int]
         DEVICE_FIELD_NUMBER: _ClassVar[int]
@@ -191,6 +193,7 @@ class RouteSnapshot(_message.Message):
         MATCHED_FIELD_NUMBER: _ClassVar[int]
         IGNORED_FIELD_NUMBER: _ClassVar[int]
         EVENT_FIELD_NUMBER: _ClassVar[int]
+        LEANING_FIELD_NUMBER: _ClassVar[int]
         request_id: str
         household: str
         device: str
@@ -202,7 +205,8 @@ class RouteSnapshot(_message.Message):
         matched: bool
         ignored: bool
         event: str
-        def __init__(self, request_id: _Optional[str] = ..., household: _Optional[str] = ..., device: _Optional[str] = ..., start_us: _Optional[int] = ..., words: _Optional[bytes] = ..., audio_ms: _Optional[int] = ..., alignment: _Optional[int] = ..., looked_ms: _Optional[int] = ..., matched: bool = ..., ignored: bool = ..., event: _Optional[str] = ...) -> None: ...
+        leaning: Known
+        def __init__(self, request_id: _Optional[str] = ..., household: _Optional[str] = ..., device: _Optional[str] = ..., start_us: _Optional[int] = ..., words: _Optional[bytes] = ..., audio_ms: _Optional[int] = ..., alignment: _Optional[int] = ..., looked_ms: _Optional[int] = ..., matched: bool = ..., ignored: bool = ..., event: _Optional[str] = ..., leaning: _Optional[_Union[Known, _Mapping]] = ...) -> None: ...
     class Member(_message.Message):
         __slots__ = ("request_id", "alignment", "words", "household")
         REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
@@ -215,7 +219,7 @@ class RouteSnapshot(_message.Message):
         household: str
         def __init__(self, request_id: _Optional[str] = ..., alignment: _Optional[int] = ..., words: _Optional[bytes] = ..., household: _Optional[str] = ...) -> None: ...
     class Event(_message.Message):
-        __slots__ = ("media_id", "discovered_us", "households", "members", "rebuilt_us", "last_joined_us", "published_households")
+        __slots__ = ("media_id", "discovered_us", "households", "members", "rebuilt_us", "last_joined_us", "published_households", "known")
         MEDIA_ID_FIELD_NUMBER: _ClassVar[int]
         DISCOVERED_US_FIELD_NUMBER: _ClassVar[int]
         HOUSEHOLDS_FIELD_NUMBER: _ClassVar[int]
@@ -223,6 +227,7 @@ class RouteSnapshot(_message.Message):
         REBUILT_US_FIELD_NUMBER: _ClassVar[int]
         LAST_JOINED_US_FIELD_NUMBER: _ClassVar[int]
         PUBLISHED_HOUSEHOLDS_FIELD_NUMBER: _ClassVar[int]
+        KNOWN_FIELD_NUMBER: _ClassVar[int]
         media_id: str
         discovered_us: int
         households: _containers.RepeatedScalarFieldContainer[str]
@@ -230,7 +235,8 @@ class RouteSnapshot(_message.Message):
         rebuilt_us: int
         last_joined_us: int
         published_households: int
-        def __init__(self, media_id: _Optional[str] = ..., discovered_us: _Optional[int] = ..., households: _Optional[_Iterable[str]] = ..., members: _Optional[_Iterable[_Union[RouteSnapshot.Member, _Mapping]]] = ..., rebuilt_us: _Optional[int] = ..., last_joined_us: _Optional[int] = ..., published_households: _Optional[int] = ...) -> None: ...
+        known: Known
+        def __init__(self, media_id: _Optional[str] = ..., discovered_us: _Optional[int] = ..., households: _Optional[_Iterable[str]] = ..., members: _Optional[_Iterable[_Union[RouteSnapshot.Member, _Mapping]]] = ..., rebuilt_us: _Optional[int] = ..., last_joined_us: _Optional[int] = ..., published_households: _Optional[int] = ..., known: _Optional[_Union[Known, _Mapping]] = ...) -> None: ...
     class Ignored(_message.Message):
         __slots__ = ("household", "at_us")
         HOUSEHOLD_FIELD_NUMBER: _ClassVar[int]
