@@ -65,7 +65,7 @@ def people_and_airings(recording: Recording, bits: Bits, seed: int) -> tuple[Unr
     }
     whole = {request_id: words for request_id, words in looks.items() if words is not None}
     people = [r for r in recording.requests if recording.truth[r.request_id].kind == "live" and r.request_id in whole]
-    voices = _voices(recording)
+    voices = truth_of(recording, "voice")
     airings, announcers = [], []
     for homes in _by_event(recording).values():
         heard = [request_id for request_id in homes if request_id in whole]
@@ -80,7 +80,7 @@ def people_and_airings(recording: Recording, bits: Bits, seed: int) -> tuple[Unr
     makers = np.array([synthesiser[voices[r.request_id]] for r in people])
     beside = makers[:, None] != np.array([synthesiser[voice] for voice in announcers])[None]
     # An average decides about one person alone, so there every other voice counts, kin of the advertisement's too.
-    apart = _disjoint([_parts(voices[r.request_id]) for r in people], [_parts(voice) for voice in announcers])
+    apart = _disjoint([voice_parts(voices[r.request_id]) for r in people], [voice_parts(voice) for voice in announcers])
     unrelated = Unrelated(
         words=np.stack([whole[r.request_id] for r in people], axis=1),
         strangers=makers[:, None] != makers[None],
@@ -118,13 +118,13 @@ def _by_event(recording: Recording) -> dict[str, list[str]]:
     return {event: [request.request_id for request in homes.values()] for event, homes in by_event.items()}
 
 
-def _voices(recording: Recording) -> dict[str, str]:
-    """Read the voices from the manifest: they are the simulator's truth, which the product has no use for."""
+def truth_of(recording: Recording, name: str) -> dict[str, str]:
+    """Read a field of the manifest, such as the voice: the simulator's truth, which the product has no use for."""
     lines = (recording.folder / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
-    return {entry["request_id"]: entry["voice"] for entry in map(json.loads, lines)}
+    return {entry["request_id"]: entry[name] for entry in map(json.loads, lines)}
 
 
-def _parts(voice: str) -> set[str]:
+def voice_parts(voice: str) -> set[str]:
     """Voices that a mixed voice is made of; espeak's plus sign is no mixture."""
     return set(voice.split("+")) if re.match(r"[a-z][fm]_", voice) else {voice}
 
