@@ -9,6 +9,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from pipeline.demo.command import demo
+from pipeline.device_pack import EXPORT_DEVICE_SETTINGS, export_device
 from pipeline.dlq import app as dlq
 from pipeline.erase import erase
 from pipeline.errors import FailedError, InputError
@@ -133,6 +134,7 @@ app.command("demo")(demo)
 app.command("explain")(explain)
 app.command("erase")(erase)
 app.command("decisions")(list_decisions)
+media.command("export-device")(with_settings(*EXPORT_DEVICE_SETTINGS)(export_device))
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
