@@ -8,7 +8,7 @@ SOURCES := $(shell find matcher pipeline -type f -not -path '*/__pycache__/*' 2>
 RECORDING ?=
 ARGS ?=
 
-.PHONY: help setup demo evaluate test test-slow test-flink test-browser lint format bench chromium proto picture screenshots clean test-prometheus dashboards
+.PHONY: help setup demo evaluate test test-slow test-flink test-browser test-device gcc lint format bench chromium proto picture screenshots clean test-prometheus dashboards device-tables
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -38,7 +38,7 @@ evaluate: $(INSTALLED)  ## the job over a labelled recording: make evaluate RECO
 	@$(BIN)/hushword evaluate "$(RECORDING)" --run $(ARGS)
 
 test: $(INSTALLED)  ## all tests but the long ones
-	$(BIN)/pytest -m "not slow and not flink and not browser and not prometheus" $(ARGS)
+	$(BIN)/pytest -m "not slow and not flink and not browser and not prometheus and not device" $(ARGS)
 
 test-slow: $(INSTALLED)  ## the long ones: whole recordings, ten thousand bad records
 	$(BIN)/pytest -m "slow" $(ARGS)
@@ -53,6 +53,17 @@ chromium:
 
 test-browser: $(INSTALLED) chromium  ## the live page in a real Chromium, which apt-get installs for root
 	$(BIN)/pytest -m "browser" $(ARGS)
+
+gcc:
+	@{ command -v gcc && command -v valgrind; } >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
+		&& apt-get update -qq && apt-get install -y -qq gcc libc6-dev valgrind >/dev/null; } \
+		|| { echo "gcc or valgrind is missing: install these packages, which takes root" >&2; exit 2; }
+
+test-device: $(INSTALLED) gcc  ## the matcher for devices, with gcc and valgrind, which apt-get installs for root
+	$(BIN)/pytest -m "device" $(ARGS)
+
+device-tables: $(VENV)/.ready  ## deploy/device/hushword_tables.h, from the filters
+	@$(BIN)/python deploy/device/tables.py
 
 test-prometheus: $(INSTALLED)  ## rules, dashboards and an incident on a real Prometheus
 	@bash deploy/prometheus/fetch
