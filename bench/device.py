@@ -223,7 +223,7 @@ def _others(source: LearnedBits) -> Iterator[MediaFingerprint]:
     for clip in (*choose("advert", "all", ["alexa"]), *choose("live", "all", ["alexa"])):
         clean = mix(clip)
         samples = np.round(clean.samples * 32768).astype(np.float32)
-        words = entry_words(samples, round(clean.wake_word_start_s * 1000), source)
+        words, _ = entry_words(samples, round(clean.wake_word_start_s * 1000), source)
         yield MediaFingerprint(
             media_id=media_id_of(words, "alexa", "en-US"),
             kind=MediaFingerprint.KNOWN,

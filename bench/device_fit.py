@@ -33,6 +33,7 @@ from matcher.device_fit import (
 from matcher.fingerprint import seed_of
 from matcher.grid import FilterBank, add_dither
 from matcher.known import entry_words
+from matcher.known_null import LEAD_WORDS
 from pipeline.recording import Recording
 from pipeline.simulate.broadcast import mix
 from pipeline.simulate.clips import Clip, choose
@@ -130,7 +131,8 @@ def _strangers(clip: Clip, voice: str, text: str, synthesiser: str) -> bool:
 def _clean_words(clip: Clip, bits: LearnedBits) -> "np.typing.NDArray[np.uint64]":
     """Words of a clip as an advertisement's maker delivers it."""
     clean = mix(clip)
-    return entry_words(np.round(clean.samples * 32768).astype(np.float32), clean.wake_word_start_s * 1000, bits)
+    words, _ = entry_words(np.round(clean.samples * 32768).astype(np.float32), clean.wake_word_start_s * 1000, bits)
+    return words[LEAD_WORDS:]
 
 
 def _sources(recording: Recording) -> dict[str, str]:

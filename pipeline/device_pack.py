@@ -100,11 +100,13 @@ def pack_of(chosen: Iterable["MediaFingerprint"], bits: "DeviceBits", budget: fl
 
     from matcher.device import LEAST_ENTRIES, Pack, PackEntry, media_digest
     from matcher.evidence import shipped_calibration
+    from matcher.known_null import LEAD_WORDS
 
     entries = [
         PackEntry(
             media_digest(entry.media_id),
-            bits.words(np.frombuffer(entry.words, "<u8").astype(np.uint64)),
+            # From where requests begin.
+            bits.words(np.frombuffer(entry.words, "<u8").astype(np.uint64)[LEAD_WORDS:]),
             # Not before it is valid, nor after.
             min(_U32, -(-entry.valid_from_us // 1_000_000)),
             min(_U32, entry.valid_until_us // 1_000_000),
@@ -118,10 +120,9 @@ def pack_of(chosen: Iterable["MediaFingerprint"], bits: "DeviceBits", budget: fl
 
 
 def _from_topic(settings: Settings) -> list["MediaFingerprint"]:
-    from pipeline.media import averages
-    from pipeline.messages.hushword_pb2 import MediaFingerprint
+    from pipeline.media_topic import known
 
-    return [message for message in averages(settings).values() if message.kind == MediaFingerprint.KNOWN]
+    return list(known(settings).values())
 
 
 def _from_recordings(table: Path, bits: "DeviceBits") -> list["MediaFingerprint"]:

@@ -287,8 +287,8 @@ def test_the_command_packs_what_airs_now(kafka: str, tmp_path: Path, capsys: pyt
         producer.send("device-decisions", key=b"d", value=decision.SerializeToString())
     producer.close()
 
-    code, text, _ = _run(capsys, "media", "export-device", "--out", str(out), *flags, "--count", "100")
-    assert code == 0
+    code, text, err = _run(capsys, "media", "export-device", "--out", str(out), *flags, "--count", "100")
+    assert code == 0, err
     pack = parse_pack(out.read_bytes())
     assert [e.digest for e in pack.entries if e.decides] == [media_digest("k-2"), media_digest("k-1")]
     assert "k-2  heard 2" in text
