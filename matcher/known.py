@@ -59,9 +59,12 @@ AIRING_SHARE_US = 60_000_000
 # Chance brings three people near one entry more often than three independent draws would: voices come in kinds.
 # Among requests two matches were measured 10-28 times as often. Each of the three must be so many times less likely.
 DEPENDENCE = 3.0
-# With more entries than these a row must be found twice, or three times, before it is scored: chance finds too many.
-# Over the second only every other word is looked up: its lists are long, and fetching them is what costs.
-FOUND_ONCE_ENTRIES, FOUND_TWICE_ENTRIES = 512, 16_384
+# With more entries than this a row must be found twice before it is scored: chance finds too many once.
+FOUND_ONCE_ENTRIES = 512
+# With more than this only every fourth word is looked up: to fetch the lists is what costs.
+EVERY_WORD_ENTRIES = 16_384
+# New rows are searched for at every other look.
+_SEARCH_SEGMENTS = 2
 # A candidate scored below this is dropped until it is found again; so many of the best are kept.
 KEPT_SCORE, KEPT = 2.0, 8
 _MOST_FOUND = 512
@@ -189,6 +192,7 @@ class KnownMedia:
         self._heads = np.zeros(LISTS, np.int32)
         self._chunks = np.zeros((1, CHUNK), np.int32)
         self._free_chunks = np.zeros(2, np.int64)
+        self._found = np.empty(_MOST_FOUND, np.int32)
         self._on_air: dict[int, _OnAir] = {}
         self._least = self.threshold_on_air()
         self._swept: list[tuple[Listening, KnownMatch]] = []
@@ -440,25 +444,25 @@ class Listening:
     def _candidates(self, words: npt.NDArray[np.uint64]) -> npt.NDArray[np.int32]:
         """Rows that are worth a score: those that were, those on air, and those that the new words find."""
         media = self._media
-        needed = 1 + (len(media) > FOUND_ONCE_ENTRIES) + (len(media) > FOUND_TWICE_ENTRIES)
+        needed = 1 if len(media) <= FOUND_ONCE_ENTRIES else 2
+        step = 1 if len(media) <= EVERY_WORD_ENTRIES else 4
         if needed > 1 and not len(self._seen):
             # For twice what chance finds in a whole request.
-            self._seen = np.zeros((1 << (len(media) * media.calibration.segments // 50).bit_length(), 2), np.int32)
-        out = np.empty(_MOST_FOUND, np.int32)
-        found = find(
-            words, self._looked_up, len(words), max(1, needed - 1), GROUP_VALUES, media._slots,  # noqa: SLF001
-            media._heads, media._chunks, self._seen, needed, out,  # noqa: SLF001
-        )  # fmt: skip
-        self._looked_up = len(words)
-        kept = [row for row, name in self._kept.items() if media._row_of.get(name) == row]  # noqa: SLF001
-        kept += media._on_air  # noqa: SLF001
-        if not kept and not found:
+            size = len(media) * media.calibration.segments // (50 * step)
+            self._seen = np.zeros((1 << size.bit_length(), 2), np.int32)
+        out, found = media._found, 0  # noqa: SLF001
+        if self._segments % _SEARCH_SEGMENTS == 0:
+            found = find(
+                words, self._looked_up, len(words), step, GROUP_VALUES, media._slots, media._heads,  # noqa: SLF001
+                media._chunks, self._seen, needed, out,  # noqa: SLF001
+            )  # fmt: skip
+            self._looked_up = len(words)
+        if not found and not self._kept and not media._on_air:  # noqa: SLF001
             return _NO_ROWS
-        rows = np.unique(np.concatenate((out[: min(found, _MOST_FOUND)], np.array(kept, np.int32))))
-        valid: npt.NDArray[np.int32] = rows[
-            (media._from_us[rows] <= self.start_us) & (self.start_us < media._until_us[rows])  # noqa: SLF001
-        ]
-        return valid
+        rows = {row for row, name in self._kept.items() if media._row_of.get(name) == row}  # noqa: SLF001
+        rows.update(media._on_air, out[: min(found, _MOST_FOUND)].tolist())  # noqa: SLF001
+        from_us, until_us = media._from_us, media._until_us  # noqa: SLF001
+        return np.array([row for row in rows if from_us[row] <= self.start_us < until_us[row]], np.int32)
 
     def _score(
         self, words: npt.NDArray[np.uint64], clear: npt.NDArray[np.uint64], rows: npt.NDArray[np.int32]
@@ -468,19 +472,22 @@ class Listening:
         calibration = media.calibration
         own_means(words, calibration.cohort_columns, _ALL, self._own_segments, self._segments, self._own)
         self._own_segments = self._segments
-        scores, rates = np.empty(n, np.float32), np.empty(n, np.float32)
-        alignments, compared = np.empty(n, np.int32), np.empty(n, np.int32)
+        scores, rates = np.empty((2, n), np.float32)
+        alignments, compared = np.empty((2, n), np.int32)
         score_rows(
             words, clear, self._segments, media._words, media._clear, media._lengths, media._means, rows,  # noqa: SLF001
             self._own, calibration.base, calibration.weights[self._segments], scores, rates, alignments, compared,
         )  # fmt: skip
         names = media._names  # noqa: SLF001
         # Of equals the first by name: rows are handed out anew after a restart.
-        best = sorted((-float(scores[i]), names[rows[i]], int(i)) for i in np.flatnonzero(scores >= KEPT_SCORE))[:KEPT]
-        self._kept = {int(rows[i]): name for _, name, i in best}
+        best = sorted(
+            (-score, names[row], row, i)
+            for i, (score, row) in enumerate(zip(scores.tolist(), rows.tolist(), strict=True))
+            if score >= KEPT_SCORE
+        )[:KEPT]
+        self._kept = {row: name for _, name, row, _ in best}
         return [
-            (int(rows[i]), Evidence(-score, float(rates[i]), int(compared[i]), -int(alignments[i])))
-            for score, _, i in best
+            (row, Evidence(-score, float(rates[i]), int(compared[i]), -int(alignments[i]))) for score, _, row, i in best
         ]
 
 

@@ -231,7 +231,7 @@ def find(
 
     """
     found = 0
-    waiting = np.empty(4 * GROUPS, np.int32)
+    waiting, following = np.empty((2, 4 * GROUPS), np.int32)
     number = np.empty(GROUPS, np.int64)
     places = np.empty(CROWD + CHUNK, np.int32)
     for k in range(first + first % step, end, step):
@@ -243,13 +243,16 @@ def find(
             given = values[byte, (query[k] >> np.uint64(8 * byte)) & np.uint64(255)]
             for group in range(GROUPS):
                 number[group] |= given[group]
-        # All heads first: the processor fetches many at a time when none has to wait for another.
+        # All heads first, then the first two chunks: the processor fetches many at a time when none waits for another.
         lists = 0
         for group in range(GROUPS):
             at = (group << GROUP_BITS | number[group]) << BLOCK_BITS
             for block in range(low // BLOCK_SLOTS, high // BLOCK_SLOTS + 1):
-                waiting[lists] = heads[at | block]
+                waiting[lists] = following[lists] = heads[at | block]
                 lists += waiting[lists] > 0
+        for _ in range(2):
+            for i in range(lists):
+                following[i] = chunks[following[i], 0]
         for i in range(lists):
             chunk = waiting[i]
             length = 0
