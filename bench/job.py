@@ -18,6 +18,7 @@ from kafka.errors import KafkaError
 
 from pipeline.decisions import DecisionLine, read_topic
 from pipeline.errors import FailedError
+from pipeline.kafka_clients import client_arguments
 from pipeline.local.process import free_port
 from pipeline.options import Settings
 from pipeline.topics import admin_client, create_topics, delete_topics
@@ -89,9 +90,7 @@ class Bench:
         self.settings, self.job, self._say = settings, job, say
         self._process = psutil.Process(job.pid)
         self._seed = 0
-        self._consumer = KafkaConsumer(
-            bootstrap_servers=settings.bootstrap_servers.split(","), enable_auto_commit=False
-        )
+        self._consumer = KafkaConsumer(**client_arguments(settings), enable_auto_commit=False)
         self._audio = [TopicPartition(settings.audio_topic, p) for p in range(PARTITIONS)]
 
     def close(self) -> None:
@@ -145,7 +144,7 @@ class Bench:
                 process.kill()
         time.sleep(2 * self.settings.reorder_ms / 1000 + 1)  # what was read is decided
         start_s = run.load["start_s"]
-        found = read_topic(self.settings.bootstrap_servers, self.settings.decisions_topic)
+        found = read_topic(self.settings)
         run.decisions = [d for d in found if d.decided_at_s >= start_s]
         return run
 
@@ -170,7 +169,7 @@ class Bench:
 def running_bench(bootstrap_servers: str, say: Say) -> Iterator[Bench]:
     """Run the job on fresh topics for the length of a `with`."""
     settings = trial_settings(Settings(metrics_port=free_port()), bootstrap_servers)
-    create_topics(bootstrap_servers, settings, PARTITIONS)
+    create_topics(settings, PARTITIONS)
     try:
         say("starting the job")
         with running_job(settings) as job:
@@ -181,13 +180,13 @@ def running_bench(bootstrap_servers: str, say: Say) -> Iterator[Bench]:
             finally:
                 bench.close()
     finally:
-        delete_topics(bootstrap_servers, settings)
+        delete_topics(settings)
 
 
 def _wait_until_ready(job: Job, settings: Settings) -> None:
     """The job commits where it begins once everything is connected."""
     deadline_s = time.monotonic() + READY_WITHIN_S
-    with admin_client(settings.bootstrap_servers) as admin:
+    with admin_client(settings) as admin:
         while time.monotonic() < deadline_s:
             job.check()
             with suppress(KafkaError):

@@ -118,7 +118,7 @@ def topics_create(
     settings = load_settings(config, flags)
     from pipeline.topics import create_topics, topic_names
 
-    created = create_topics(settings.bootstrap_servers, settings, partitions, replication_factor)
+    created = create_topics(settings, partitions, replication_factor)
     for name in topic_names(settings).values():
         print(f"{'created' if name in created else 'exists '}  {name}")
 

@@ -12,9 +12,11 @@ from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
 from pipeline import metrics
+from pipeline.broker_faults import why
 from pipeline.chunks import LOCALE, WAKE_WORD
 from pipeline.errors import FailedError, InputError
 from pipeline.follow import Follower
+from pipeline.kafka_clients import client_arguments
 from pipeline.matching import load_bits
 from pipeline.messages.hushword_pb2 import Control
 from pipeline.options import Settings
@@ -149,9 +151,7 @@ def publish(settings: Settings, topic: str, values: dict[str, bytes | None]) -> 
 
     """
     try:
-        producer = KafkaProducer(
-            bootstrap_servers=settings.bootstrap_servers.split(","), acks="all", bootstrap_timeout_ms=5000
-        )
+        producer = KafkaProducer(**client_arguments(settings), acks="all", bootstrap_timeout_ms=5000)
         try:
             sent = [producer.send(topic, key=key.encode(), value=value) for key, value in values.items()]
             for future in sent:
@@ -159,7 +159,7 @@ def publish(settings: Settings, topic: str, values: dict[str, bytes | None]) -> 
         finally:
             producer.close(_DELIVERY_S)
     except (KafkaError, OSError) as error:
-        raise FailedError(f"{topic!r} did not take what was written to it: {error}") from error
+        raise FailedError(f"{topic!r} did not take what was written to it: {why(settings, error)}") from error
 
 
 def given(settings: Settings) -> dict[str, Control]:
@@ -170,7 +170,7 @@ def given(settings: Settings) -> dict[str, Control]:
 
     """
     found: dict[str, Control] = {}
-    for record in records(settings.bootstrap_servers, settings.control_topic):
+    for record in records(settings, settings.control_topic):
         said = _read_quietly(record)
         if said is not None:
             found[(record.key or b"").decode(errors="replace")] = said

@@ -10,8 +10,11 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from pipeline.broker_faults import why
 from pipeline.errors import InputError
+from pipeline.kafka_clients import client_arguments
 from pipeline.messages import hushword_pb2 as pb
+from pipeline.options import Settings
 
 _NO_RECORD_FOR_S = 30.0
 
@@ -113,29 +116,29 @@ def write_file(path: Path, decisions: Iterable[DecisionLine]) -> None:
         raise DecisionsError(f"the decisions file {path} cannot be written: {error}") from error
 
 
-def read_topic(bootstrap_servers: str, topic: str, epoch_s: float = 0.0) -> list[DecisionLine]:
-    """Read the topic from its beginning to where it ends now, in the order in which the broker got the records.
+def read_topic(settings: Settings, epoch_s: float = 0.0) -> list[DecisionLine]:
+    """Read the topic of decisions from its beginning to where it ends now, in the order of their append times.
 
     Args:
-        bootstrap_servers: host:port, comma separated.
-        topic: the decisions topic.
+        settings: name the brokers and the topic.
         epoch_s: Unix time of the recording's zero; with 0, decided_at_s is Unix time.
 
     Raises:
         DecisionsError: no such topic, no answer, or a record (named by partition and offset) that is not a decision.
 
     """
+    topic = settings.decisions_topic
     found: list[tuple[int, DecisionLine]] = []
     try:
         consumer = KafkaConsumer(
-            bootstrap_servers=bootstrap_servers.split(","),
+            **client_arguments(settings),
             enable_auto_commit=False,
             bootstrap_timeout_ms=5000,
         )
         try:
             partitions = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic) or ()]
             if not partitions:
-                raise DecisionsError(f"there is no topic {topic!r} at {bootstrap_servers}")
+                raise DecisionsError(f"there is no topic {topic!r} at {settings.bootstrap_servers}")
             consumer.assign(partitions)
             ends = consumer.end_offsets(partitions)
             consumer.seek_to_beginning()
@@ -155,7 +158,7 @@ def read_topic(bootstrap_servers: str, topic: str, epoch_s: float = 0.0) -> list
         finally:
             consumer.close()
     except (KafkaError, OSError) as error:
-        raise DecisionsError(f"topic {topic!r} at {bootstrap_servers} cannot be read: {error}") from error
+        raise DecisionsError(f"topic {topic!r} cannot be read: {why(settings, error)}") from error
     # Stable: within a partition, and so within a request, the order stays the topic's.
     return [decision for _, decision in sorted(found, key=lambda item: item[0])]
 
@@ -163,15 +166,16 @@ def read_topic(bootstrap_servers: str, topic: str, epoch_s: float = 0.0) -> list
 class TopicFollower:
     """The decisions topic from its beginning on, as it grows; for one thread at a time."""
 
-    def __init__(self, bootstrap_servers: str, topic: str) -> None:
-        self._where = f"topic {topic!r} at {bootstrap_servers}"
+    def __init__(self, settings: Settings) -> None:
+        topic = settings.decisions_topic
+        self._where = f"topic {topic!r} at {settings.bootstrap_servers}"
         try:
             self._consumer = KafkaConsumer(
-                bootstrap_servers=bootstrap_servers.split(","), enable_auto_commit=False, bootstrap_timeout_ms=5000
+                **client_arguments(settings), enable_auto_commit=False, bootstrap_timeout_ms=5000
             )
             partitions = [TopicPartition(topic, number) for number in self._consumer.partitions_for_topic(topic) or ()]
         except (KafkaError, OSError) as error:
-            raise DecisionsError(f"{self._where} cannot be read: {error}") from error
+            raise DecisionsError(f"topic {topic!r} cannot be read: {why(settings, error)}") from error
         if not partitions:
             self.close()
             raise DecisionsError(f"there is no {self._where}")

@@ -142,7 +142,7 @@ def _heard(settings: Settings, now_us: int) -> Counter[str]:
 
     by_request: dict[str, str] = {}
     since_ms = now_us // 1000 - WEEK_S * 1000
-    for record in records(settings.bootstrap_servers, settings.decisions_topic, since_ms=since_ms):
+    for record in records(settings, settings.decisions_topic, since_ms=since_ms):
         try:
             decision = Decision.FromString(record.value or b"")
         except DecodeError:

@@ -148,7 +148,7 @@ def redrive(
     settings = load_settings(config, flags)
     from pipeline.topics import check_cluster
 
-    check_cluster(settings, roles=["audio", "dead_letter"])
+    check_cluster(settings, {"audio": ("WRITE",), "dead_letter": ("READ",)})
     chosen = [
         letter
         for letter in letters(settings, since)
@@ -158,7 +158,7 @@ def redrive(
         and first <= letter.offset <= (letter.offset if last is None else last)
     ]
     if any(letter.is_of_media for letter in chosen):
-        check_cluster(settings, roles=["media"])
+        check_cluster(settings, {"media": ("WRITE",)})
     now_ms = time.time() * 1000
     loops = [letter for letter in chosen if letter.redriven and not again]
     sent = [letter for letter in chosen if again or not letter.redriven]
@@ -196,7 +196,7 @@ def letters(settings: Settings, since: str | None = None) -> Iterator[Letter]:
     from pipeline.reading import records
 
     since_ms = None if since is None else time_ms(since, time.time())
-    for record in records(settings.bootstrap_servers, settings.dead_letter_topic, since_ms=since_ms):
+    for record in records(settings, settings.dead_letter_topic, since_ms=since_ms):
         yield Letter.of(record)
 
 
@@ -215,11 +215,13 @@ def send_again(settings: Settings, chosen: Iterable[Letter]) -> None:
     from kafka import KafkaProducer
     from kafka.errors import KafkaError
 
+    from pipeline.broker_faults import why
+    from pipeline.kafka_clients import client_arguments
     from pipeline.wire import REDRIVEN
 
     try:
         producer = KafkaProducer(
-            bootstrap_servers=settings.bootstrap_servers.split(","),
+            **client_arguments(settings),
             acks="all",
             bootstrap_timeout_ms=5000,
             max_request_size=2 << 20,
@@ -237,7 +239,7 @@ def send_again(settings: Settings, chosen: Iterable[Letter]) -> None:
         finally:
             producer.close(_DELIVERY_S)
     except (KafkaError, OSError) as error:
-        raise FailedError(f"the broker did not take what was sent again: {error}") from error
+        raise FailedError(f"the broker did not take what was sent again: {why(settings, error)}") from error
 
 
 def head_of(value: bytes) -> tuple[bytes, str]:
@@ -274,7 +276,7 @@ def _find(settings: Settings, letter_id: str) -> Letter:
     if not (partition.isdigit() and offset.isdigit()):
         raise InputError(f"{letter_id!r} is no letter's id: it takes PARTITION:OFFSET, as `hushword dlq list` says it")
     missing = InputError(f"there is no letter {letter_id} on {settings.dead_letter_topic!r}: see `hushword dlq list`")
-    with connected(settings.bootstrap_servers, settings.dead_letter_topic) as (consumer, partitions):
+    with connected(settings, settings.dead_letter_topic) as (consumer, partitions):
         at = TopicPartition(settings.dead_letter_topic, int(partition))
         if at not in partitions:
             raise missing

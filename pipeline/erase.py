@@ -55,7 +55,10 @@ def erase(
     settings = load_settings(config, flags)
     from pipeline.topics import check_cluster
 
-    check_cluster(settings)
+    check_cluster(
+        settings,
+        {"audio": ("DESCRIBE",), "decisions": ("READ",), "dead_letter": ("DESCRIBE",), "control": ("READ", "WRITE")},
+    )
     kept = keeping(settings)
     withdrawn = order(settings, household, kept["audio"])
     lines = [
@@ -122,7 +125,7 @@ def delete_decisions(settings: Settings, household: str) -> int:
 
     wanted = household.encode()
     found: dict[str, bytes | None] = {}
-    for record in records(settings.bootstrap_servers, settings.decisions_topic):
+    for record in records(settings, settings.decisions_topic):
         if record.key is None or wanted not in (record.value or b""):
             continue
         try:
@@ -150,7 +153,7 @@ def keeping(settings: Settings) -> "dict[Role, Keeping]":
     names = topic_names(settings)
     wanted = ["cleanup.policy", "retention.ms", "segment.ms"]
     resources = [ConfigResource(ConfigResourceType.TOPIC, names[role], configs=wanted) for role in NAMED]
-    with admin_client(settings.bootstrap_servers) as admin:
+    with admin_client(settings) as admin:
         try:
             found = admin.describe_configs(resources, config_filter="all").get("topic", {})
         except KafkaError as error:

@@ -125,8 +125,8 @@ def evaluate(
         else:
             from pipeline.topics import check_cluster
 
-            check_cluster(settings, roles=["decisions"])
-            found, source = lines.read_topic(settings.bootstrap_servers, settings.decisions_topic), "the topic"
+            check_cluster(settings, {"decisions": ("READ",)})
+            found, source = lines.read_topic(settings), "the topic"
         if decisions is not None and (run_job or offline):
             lines.write_file(decisions, found)
         result = evaluate_decisions(

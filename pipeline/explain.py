@@ -133,7 +133,7 @@ def _published(settings: Settings, request_id: str, since_ms: int) -> "Decision 
     from pipeline.reading import records
 
     key = request_id.encode()
-    for record in records(settings.bootstrap_servers, settings.decisions_topic, since_ms=since_ms):
+    for record in records(settings, settings.decisions_topic, since_ms=since_ms):
         if record.key == key and record.value:
             return Decision.FromString(record.value)
     return None
@@ -153,7 +153,7 @@ def _own(
     appended_ms: list[int] = []
     oldest_ms = None
     wanted = request_id.encode()
-    for record in records(settings.bootstrap_servers, settings.audio_topic, since_ms=since_ms, until_ms=until_ms):
+    for record in records(settings, settings.audio_topic, since_ms=since_ms, until_ms=until_ms):
         oldest_ms = min(oldest_ms or record.timestamp, record.timestamp)
         if not record.value or wanted not in record.value:
             continue
@@ -196,7 +196,7 @@ def _around(
     found = []
     first: dict[int, int] = {}
     since_ms, until_ms = appended_ms[0] - span_ms, appended_ms[1] + span_ms
-    for record in records(settings.bootstrap_servers, settings.audio_topic, since_ms=since_ms, until_ms=until_ms):
+    for record in records(settings, settings.audio_topic, since_ms=since_ms, until_ms=until_ms):
         first.setdefault(record.partition, record.offset)
         try:
             chunk = AudioChunk.FromString(record.value or b"")
@@ -205,7 +205,7 @@ def _around(
         same = (chunk.wake_word, chunk.locale) == (own[0].wake_word, own[0].locale)
         if same and first_us <= chunk.capture_time_us <= last_us:
             found.append((record, chunk))
-    with connected(settings.bootstrap_servers, settings.audio_topic) as (consumer, partitions):
+    with connected(settings, settings.audio_topic) as (consumer, partitions):
         begin = {at.partition: offset for at, offset in consumer.beginning_offsets(partitions).items()}
     cut = any(0 < begin[partition] == offset for partition, offset in first.items())
     return found, ["the topic's retention has taken some of the audio around it"] if cut else []

@@ -20,6 +20,7 @@ from kafka.errors import (
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from pipeline.chunks import LETTER_STAGES
+from pipeline.kafka_clients import client_arguments
 from pipeline.messages.hushword_pb2 import Decision
 from pipeline.metrics import DECISION_LABELS, decision_labels
 from pipeline.options import Settings
@@ -230,11 +231,11 @@ class _Clients:
     """A consumer and an administrator, for the length of a `with`."""
 
     def __init__(self, settings: Settings) -> None:
-        self._servers = settings.bootstrap_servers.split(",")
+        self._settings = settings
 
     def __enter__(self) -> Self:
         self.consumer = KafkaConsumer(
-            bootstrap_servers=self._servers,
+            **client_arguments(self._settings),
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             fetch_max_wait_ms=POLL_MS,
@@ -245,7 +246,7 @@ class _Clients:
         )
         try:
             self.admin = KafkaAdminClient(
-                bootstrap_servers=self._servers, bootstrap_timeout_ms=ANSWER_MS, request_timeout_ms=ANSWER_MS
+                **client_arguments(self._settings), bootstrap_timeout_ms=ANSWER_MS, request_timeout_ms=ANSWER_MS
             )
         except BaseException:
             self.consumer.close()

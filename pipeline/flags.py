@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.options import Settings
+from pipeline.options import BROKER_SETTINGS, Settings
 
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file with settings.", metavar="FILE")]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output instead of tables.")]
@@ -16,6 +16,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output in
 def with_settings(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command one flag per field of Settings (those named, or all); they arrive as keyword arguments.
 
+    Who connects to brokers names bootstrap_servers, and gets all flags that it takes to reach them.
+
     A flag's default is None, "not given", so that the environment and the file can speak; its help is the field's.
     """
 
@@ -23,7 +25,8 @@ def with_settings(*names: str) -> Callable[[Callable[..., None]], Callable[..., 
         signature = inspect.signature(command)
         kept = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
         flags = []
-        for name in names or Settings.model_fields:
+        wanted = [*names, *(BROKER_SETTINGS if "bootstrap_servers" in names else ())] or Settings.model_fields
+        for name in dict.fromkeys(wanted):
             field = Settings.model_fields[name]
             # Only a switch needs its type; all other values are Settings' business to parse, and to refuse.
             kind = bool if field.annotation is bool else str

@@ -13,6 +13,7 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError, UnknownTopicOrPartitionError
 
 from matcher.catalogue import Average
+from pipeline.kafka_clients import client_arguments
 from pipeline.messages.hushword_pb2 import MediaFingerprint
 from pipeline.options import Settings
 from pipeline.topics import a_broker_listens
@@ -115,7 +116,7 @@ class Following(ABC):
 
     def _read(self) -> None:
         consumer = KafkaConsumer(
-            bootstrap_servers=self._settings.bootstrap_servers.split(","),
+            **client_arguments(self._settings),
             group_id=self._group_id,
             enable_auto_commit=False,
             auto_offset_reset="earliest",

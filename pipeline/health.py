@@ -69,12 +69,12 @@ class Broker:
         return [f"topic {topic!r} does not exist" for topic in self._absent]
 
     def _run(self) -> None:
-        servers, needed = self._settings.bootstrap_servers, set(topic_names(self._settings).values())
+        needed = set(topic_names(self._settings).values())
         while not self._stop.is_set():
             # That nobody answers is no error here: `missing` says so when it has lasted.
             with suppress(InputError):
-                if a_broker_listens(servers):
-                    with admin_client(servers) as admin:
+                if a_broker_listens(self._settings.bootstrap_servers):
+                    with admin_client(self._settings) as admin:
                         self._ask(admin, needed)
             self._stop.wait(ASK_S)
 

@@ -51,7 +51,7 @@ def decisions(
     }
     wanted["reason"] = None if reason is None else Decision.Reason.Value(reason)
     read = reading.follow if follow else reading.records
-    for record in read(settings.bootstrap_servers, settings.decisions_topic, since_ms=since_ms):
+    for record in read(settings, settings.decisions_topic, since_ms=since_ms):
         try:
             decision = Decision.FromString(record.value or b"")
         except DecodeError as error:

@@ -62,7 +62,7 @@ def add(
     from pipeline.topics import check_cluster
 
     spotter = Spotter(wake_word) if find and wake_word is not None else None
-    check_cluster(settings, roles=["media"])
+    check_cluster(settings, {"media": ("READ", "WRITE")})
     with stoppable() as stop:
         outcomes = _add(settings, recordings, spotter, stop, dry_run=dry_run)
     _say(outcomes, as_json=as_json, dry_run=dry_run)

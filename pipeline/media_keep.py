@@ -26,7 +26,7 @@ def block(
     from pipeline.messages.hushword_pb2 import Control, MediaFingerprint
     from pipeline.topics import check_cluster
 
-    check_cluster(settings, roles=["media", "control"])
+    check_cluster(settings, {"media": ("READ", "WRITE"), "control": ("READ", "WRITE")})
     key = f"{BLOCK}/{media_id}"
     found = fingerprints(settings).get(media_id)
     if found is None and key in given(settings):
@@ -75,7 +75,7 @@ def remove(
     from pipeline.messages.hushword_pb2 import MediaFingerprint
     from pipeline.topics import check_cluster
 
-    check_cluster(settings, roles=["media"])
+    check_cluster(settings, {"media": ("READ", "WRITE")})
     there = fingerprints(settings)
     for media_id in media_ids:
         if media_id not in there:
@@ -116,7 +116,7 @@ def promote(
     from_us = now_us if valid_from is None else time_us(valid_from)
     until_us = time_us(valid_until or "", until=True)
     bits = load_bits(settings)
-    check_cluster(settings, roles=["media"])
+    check_cluster(settings, {"media": ("READ", "WRITE")})
     there = fingerprints(settings)
     average = there.get(media_id)
     if average is None:

@@ -34,7 +34,7 @@ def list_media(
     settings = load_settings(config, flags)
     from pipeline.topics import check_cluster
 
-    check_cluster(settings, roles=["media", "control"])
+    check_cluster(settings, {"media": ("READ",), "control": ("READ",)})
     kinds = {kind for kind, wanted in (("KNOWN", known), ("DISCOVERED", discovered)) if wanted}
     entries = [
         entry
@@ -70,7 +70,7 @@ def show(
     from pipeline.media_picture import picture
     from pipeline.topics import check_cluster
 
-    check_cluster(settings, roles=["media", "control"])
+    check_cluster(settings, {"media": ("READ",), "control": ("READ",)})
     media, orders = _media(settings)
     if media_id not in media:
         raise InputError(f"there is no {media_id!r} on {settings.media_topic!r}: see `hushword media list`")

@@ -57,7 +57,7 @@ class MediaWriter(Sender):
     """Writes to the media topic; what was put is there for certain once `flush` returns."""
 
     def __init__(self, settings: Settings) -> None:
-        super().__init__(settings.bootstrap_servers, settings.media_topic)
+        super().__init__(settings, settings.media_topic)
 
     def put(self, entry: MediaFingerprint) -> None:
         """Add an entry, or replace the one of its name.
@@ -70,7 +70,7 @@ class MediaWriter(Sender):
 
 
 def _news(settings: Settings) -> Iterator[tuple[str, MediaFingerprint | None]]:
-    for record in records(settings.bootstrap_servers, settings.media_topic):
+    for record in records(settings, settings.media_topic):
         try:
             message = MediaFingerprint.FromString(record.value) if record.value else None
         except DecodeError:

@@ -26,7 +26,7 @@ def export_file(
     from pipeline.topics import check_cluster
 
     bits = load_bits(settings).name
-    check_cluster(settings, roles=["media"])
+    check_cluster(settings, {"media": ("READ",)})
     there = known(settings)
     entries = [entry for _, entry in sorted(there.items()) if entry.bits == bits]
     write_entries(path, bits, entries)
@@ -54,7 +54,7 @@ def import_file(
 
     bits = load_bits(settings)
     total = entries_said(path, bits)
-    check_cluster(settings, roles=["media"])
+    check_cluster(settings, {"media": ("READ", "WRITE")})
     added = changed = done = 0
     with stoppable() as stop, PhaseProgress(Console(stderr=True)) as bar:
         for number, _ in enumerate(read_entries(path, bits), start=1):

@@ -16,6 +16,12 @@ ENV_PREFIX = "HUSHWORD_"
 
 # Kafka's own rule for the names of topics; it also keeps out the names "." and "..".
 TopicName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,248}$")]
+_LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+# Whoever connects needs all of them.
+BROKER_SETTINGS = (
+    "bootstrap_servers", "security_protocol", "ssl_cafile", "ssl_certfile", "ssl_keyfile", "ssl_key_password_file",
+    "sasl_mechanism", "sasl_username", "sasl_password_file",
+)  # fmt: skip
 _HOST_PORT = re.compile(r"^(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(\d{1,5})$")
 
 
@@ -31,6 +37,24 @@ class Settings(BaseSettings):
     )
 
     bootstrap_servers: str = Field("127.0.0.1:9092", description="Kafka brokers, host:port, comma separated.")
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="How brokers are spoken to; SASL_PLAINTEXT only on the loopback address."
+    )
+    ssl_cafile: Path | None = Field(
+        None, description="PEM file of who may vouch for the brokers; by default the system's own."
+    )
+    ssl_certfile: Path | None = Field(None, description="PEM file of our certificate, for brokers that ask for one.")
+    ssl_keyfile: Path | None = Field(None, description="PEM file of its key, if not in ssl_certfile.")
+    ssl_key_password_file: Path | None = Field(
+        None, description="File with the key's password; or the variable HUSHWORD_SSL_KEY_PASSWORD."
+    )
+    sasl_mechanism: Literal["SCRAM-SHA-512", "SCRAM-SHA-256"] = Field(
+        "SCRAM-SHA-512", description="How sasl_username proves that it knows its password."
+    )
+    sasl_username: str | None = Field(None, min_length=1, description="Our name with the brokers.")
+    sasl_password_file: Path | None = Field(
+        None, description="File with its password; or the variable HUSHWORD_SASL_PASSWORD."
+    )
     audio_topic: TopicName = Field("wakeword-audio", description="Topic the audio of requests is read from.")
     decisions_topic: TopicName = Field("wakeword-decisions", description="Topic the decisions are written to.")
     media_topic: TopicName = Field(
@@ -130,6 +154,40 @@ class Settings(BaseSettings):
             if found is None or not 0 < int(found[1]) < 65_536:
                 raise ValueError(f"{server.strip()!r} is not host:port")
         return ",".join(server.strip() for server in servers.split(","))
+
+    @property
+    def uses_tls(self) -> bool:
+        """Whether brokers are spoken to through TLS."""
+        return self.security_protocol in ("SSL", "SASL_SSL")
+
+    @property
+    def uses_sasl(self) -> bool:
+        """Whether brokers are told a name and shown that its password is known."""
+        return self.security_protocol in ("SASL_PLAINTEXT", "SASL_SSL")
+
+    @model_validator(mode="after")
+    def _are_as_safe_as_they_look(self) -> Self:
+        """Refuse what would leave a connection less safe than somebody who set it up believes."""
+        protocol = f"security_protocol is {self.security_protocol}"
+        for name in ("ssl_cafile", "ssl_certfile", "ssl_keyfile", "ssl_key_password_file"):
+            if getattr(self, name) is not None and not self.uses_tls:
+                raise ValueError(f"{name} is set, but {protocol}, which has no TLS")
+        for name in ("sasl_username", "sasl_password_file"):
+            if getattr(self, name) is not None and not self.uses_sasl:
+                raise ValueError(f"{name} is set, but {protocol}, which has no SASL")
+        for name in ("ssl_keyfile", "ssl_key_password_file"):
+            if getattr(self, name) is not None and self.ssl_certfile is None:
+                raise ValueError(f"{name} is set, but ssl_certfile is not")
+        if self.uses_sasl and self.sasl_username is None:
+            raise ValueError(f"{protocol}, which takes sasl_username")
+        if self.security_protocol == "SASL_PLAINTEXT":
+            for server in self.bootstrap_servers.split(","):
+                if server.rsplit(":", 1)[0] not in _LOOPBACK:
+                    raise ValueError(
+                        f"{protocol}, but {server} is not on the loopback address: whoever listens could guess the"
+                        " password at leisure and hears the audio; use SASL_SSL"
+                    )
+        return self
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:

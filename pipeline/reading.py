@@ -8,7 +8,10 @@ from typing import Any
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
+from pipeline.broker_faults import check_reachable, why
 from pipeline.errors import InputError
+from pipeline.kafka_clients import client_arguments
+from pipeline.options import Settings
 
 _NO_RECORD_FOR_S = 30.0
 _BROKER_TIMEOUT_MS = 5000
@@ -19,12 +22,12 @@ class TopicError(InputError):
 
 
 def records(
-    bootstrap_servers: str, topic: str, *, since_ms: int | None = None, until_ms: int | None = None
+    settings: Settings, topic: str, *, since_ms: int | None = None, until_ms: int | None = None
 ) -> Iterator[Any]:
     """Give a topic's records, each partition's in order.
 
     Args:
-        bootstrap_servers: host:port, comma separated.
+        settings: say how to reach the brokers.
         topic: its name.
         since_ms: append time of the first, milliseconds of Unix time; None for the topic's beginning.
         until_ms: records appended at or after this time are left out; None for where the topic ends now.
@@ -33,7 +36,7 @@ def records(
         TopicError: there is no such topic, or no answer.
 
     """
-    with connected(bootstrap_servers, topic) as (consumer, partitions):
+    with connected(settings, topic) as (consumer, partitions):
         ends = consumer.end_offsets(partitions)
         if until_ms is not None:
             ends |= _offsets_at(consumer, partitions, until_ms)
@@ -52,14 +55,14 @@ def records(
             open_ones = {at for at in open_ones if consumer.position(at) < ends[at]}
 
 
-def follow(bootstrap_servers: str, topic: str, *, since_ms: int | None) -> Iterator[Any]:
+def follow(settings: Settings, topic: str, *, since_ms: int | None) -> Iterator[Any]:
     """Give a topic's records as they come, for ever, from an append time on; None for from now on.
 
     Raises:
         TopicError: there is no such topic, or no answer.
 
     """
-    with connected(bootstrap_servers, topic) as (consumer, partitions):
+    with connected(settings, topic) as (consumer, partitions):
         consumer.assign(partitions)
         if since_ms is None:
             consumer.seek_to_end(*partitions)
@@ -80,16 +83,18 @@ def seek(consumer: Any, partitions: list[TopicPartition], since_ms: int | None) 
 
 
 @contextmanager
-def connected(bootstrap_servers: str, topic: str) -> Iterator[tuple[Any, list[TopicPartition]]]:
+def connected(settings: Settings, topic: str) -> Iterator[tuple[Any, list[TopicPartition]]]:
     """Connect a consumer without a group for the length of a `with`; gives it and the topic's partitions.
 
     Raises:
+        ConfigError: no broker takes us.
         TopicError: there is no such topic, or no answer; also for what goes wrong within the `with`.
 
     """
+    check_reachable(settings)
     try:
         consumer = KafkaConsumer(
-            bootstrap_servers=bootstrap_servers.split(","),
+            **client_arguments(settings),
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             allow_auto_create_topics=False,
@@ -99,13 +104,13 @@ def connected(bootstrap_servers: str, topic: str) -> Iterator[tuple[Any, list[To
             partitions = [TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic))]
             if not partitions:
                 raise TopicError(
-                    f"there is no topic {topic!r} at {bootstrap_servers}: `hushword topics create` makes it"
+                    f"there is no topic {topic!r} at {settings.bootstrap_servers}: `hushword topics create` makes it"
                 )
             yield consumer, partitions
         finally:
             consumer.close()
     except (KafkaError, OSError) as error:
-        raise TopicError(f"topic {topic!r} at {bootstrap_servers} cannot be read: {error}") from error
+        raise TopicError(f"topic {topic!r} cannot be read: {why(settings, error)}") from error
 
 
 def _offsets_at(consumer: Any, partitions: list[TopicPartition], at_ms: int) -> dict[TopicPartition, int]:

@@ -9,10 +9,13 @@ from typing import Any
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError, OffsetOutOfRangeError
 
+from pipeline.broker_faults import why
 from pipeline.chunks import BadRecordError, Chunk
 from pipeline.errors import FailedError, InputError
 from pipeline.gather import Gatherer, GatherLimits, LeftOut
 from pipeline.growing import GrowingRecording
+from pipeline.kafka_clients import client_arguments
+from pipeline.options import Settings
 from pipeline.pseudonyms import share_of
 
 POLL_MS = 200
@@ -40,11 +43,11 @@ class Ended:
     wall_s: float
 
 
-def first_offsets(bootstrap_servers: str, topic: str, begin: str | int, from_ms: int | None) -> dict[int, int]:
+def first_offsets(settings: Settings, topic: str, begin: str | int, from_ms: int | None) -> dict[int, int]:
     """Give the offset in each partition at which a recording begins.
 
     Args:
-        bootstrap_servers: host:port, comma separated.
+        settings: say how to reach the brokers.
         topic: of the audio.
         begin: "earliest", "latest", or an offset, the same in every partition; without meaning with `from_ms`.
         from_ms: append time in ms of Unix time; None: as `begin` says.
@@ -54,7 +57,7 @@ def first_offsets(bootstrap_servers: str, topic: str, begin: str | int, from_ms:
         RecordError: the broker does not answer.
 
     """
-    consumer = _consumer(bootstrap_servers)
+    consumer = _consumer(settings)
     try:
         partitions = _partitions(consumer, topic)
         earliest = consumer.beginning_offsets(partitions)
@@ -69,13 +72,13 @@ def first_offsets(bootstrap_servers: str, topic: str, begin: str | int, from_ms:
             return {at.partition: min(max(begin, earliest[at]), latest[at]) for at in partitions}
         return {at.partition: (earliest if begin == "earliest" else latest)[at] for at in partitions}
     except (KafkaError, OSError) as error:
-        raise RecordError(f"topic {topic!r} at {bootstrap_servers} cannot be read: {error}") from error
+        raise RecordError(f"topic {topic!r} cannot be read: {why(settings, error)}") from error
     finally:
         consumer.close()
 
 
 def record(
-    bootstrap_servers: str,
+    settings: Settings,
     growing: GrowingRecording,
     limits: GatherLimits,
     stop: threading.Event,
@@ -84,7 +87,7 @@ def record(
     """Read the topic from where the recording stands, until it is complete or stopped.
 
     Args:
-        bootstrap_servers: host:port, comma separated.
+        settings: say how to reach the brokers.
         growing: its state says topic, filters, offsets and end; it is closed when this returns.
         limits: of the gathering.
         stop: set to stop early.
@@ -96,7 +99,7 @@ def record(
 
     """
     began_s = time.monotonic()
-    recorder = _Recorder(bootstrap_servers, growing, limits)
+    recorder = _Recorder(settings, growing, limits)
     try:
         kept_s = time.monotonic()
         complete = False
@@ -108,7 +111,7 @@ def record(
             progress(growing.counts["requests"], recorder.share())
         recorder.keep()
     except (KafkaError, OSError) as error:
-        where = f"topic {growing.state.topic!r} at {bootstrap_servers}"
+        where = f"topic {growing.state.topic!r} at {settings.bootstrap_servers}"
         raise RecordError(f"{where} cannot be read any more, and --resume goes on when it can: {error}") from error
     finally:
         recorder.close()
@@ -117,11 +120,11 @@ def record(
 
 
 class _Recorder:
-    def __init__(self, bootstrap_servers: str, growing: GrowingRecording, limits: GatherLimits) -> None:
+    def __init__(self, settings: Settings, growing: GrowingRecording, limits: GatherLimits) -> None:
         self._growing, self._state = growing, growing.state
         self._timeout_ms = limits.timeout_us // 1000
         self._gatherer = Gatherer(limits, self._state.next, self._wanted)
-        self._consumer = _consumer(bootstrap_servers)
+        self._consumer = _consumer(settings)
         self._assigned = [TopicPartition(self._state.topic, partition) for partition in self._state.needed]
         self._consumer.assign(self._assigned)
         for at in self._assigned:
@@ -261,9 +264,9 @@ class _Recorder:
         return all(self._at_end(at) for at in self._assigned)
 
 
-def _consumer(bootstrap_servers: str) -> Any:
+def _consumer(settings: Settings) -> Any:
     return KafkaConsumer(
-        bootstrap_servers=bootstrap_servers.split(","),
+        **client_arguments(settings),
         enable_auto_commit=False,
         auto_offset_reset="none",
         bootstrap_timeout_ms=_ANSWERED_WITHIN_MS,

@@ -103,13 +103,12 @@ def record(
     from pipeline.topics import check_cluster
 
     given_key = None if key_file is None else read_key(key_file)
-    servers = settings.bootstrap_servers
     if resume:
         state = GrowingRecording.left(folder)
         if "audio_topic" in settings.model_fields_set and settings.audio_topic != state.topic:
             raise ConfigError(f"{folder} is a recording of topic {state.topic!r}, not of {settings.audio_topic!r}")
         settings = settings.model_copy(update={"audio_topic": state.topic})
-        check_cluster(settings, roles=["audio"])
+        check_cluster(settings, {"audio": ("READ",)})
         key = given_key if state.key is None else bytes.fromhex(state.key)
         names = Pseudonyms(None if state.ids == "kept" else key)
         if names.check != state.key_check:
@@ -119,10 +118,10 @@ def record(
         growing = GrowingRecording.resume(folder, state, names)
     else:
         check_folder(folder)
-        check_cluster(settings, roles=["audio"])
+        check_cluster(settings, {"audio": ("READ",)})
         drawn = None if keep_ids or given_key is not None else new_key()
         names = Pseudonyms(None if keep_ids else given_key or drawn)
-        offsets = first_offsets(servers, settings.audio_topic, named, from_ms)
+        offsets = first_offsets(settings, settings.audio_topic, named, from_ms)
         state = State(
             topic=settings.audio_topic,
             locales=locale or [],
@@ -147,7 +146,7 @@ def record(
     )
     err = Console(stderr=True, highlight=False, soft_wrap=True)
     with stoppable() as stop, RateProgress(err, "recording") as progress:
-        ended = read(servers, growing, limits, stop, lambda done, share: progress(done, growing.state.requests, share))
+        ended = read(settings, growing, limits, stop, lambda done, share: progress(done, growing.state.requests, share))
     print(_summary(growing, state, ended))
     if not ended.complete:
         raise typer.Exit(stop.exit_code)

@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline.departures import WHOLE, Departure, Key, Programme, departures
 from pipeline.messages import hushword_pb2 as pb
+from pipeline.options import Settings
 from pipeline.recording import Recording
 from pipeline.sender import Sender
 
@@ -38,7 +39,7 @@ class ReplaySummary:
 
 def replay(
     recording: Recording,
-    bootstrap_servers: str,
+    settings: Settings,
     topic: str,
     speed: float | None = 1.0,
     *,
@@ -53,7 +54,7 @@ def replay(
 
     Args:
         recording: its requests are published, its truth is not looked at.
-        bootstrap_servers: host:port, comma separated.
+        settings: say how to reach the brokers.
         topic: an existing topic; chunks are keyed by their request id.
         speed: times real time, None for as fast as the broker takes it.
         epoch_s: Unix time for the recording's zero; None: such that it begins now.
@@ -76,7 +77,7 @@ def replay(
     done = chunks = audio_bytes = 0
     end_us = first_us
     lags = time.time() - (epoch_us + first_us) / 1e6 > _LAG_S or (speed is not None and speed < 1)
-    with Sender(bootstrap_servers, topic) as sender:
+    with Sender(settings, topic) as sender:
         marks = _Marks(sender if lags else None, epoch_us, first_us - programme.shuffle_ms * 1000)
         kept = _Kept(keep)
         for departure in departures(recording, epoch_us, programme, after):

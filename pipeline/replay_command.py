@@ -94,7 +94,7 @@ def replay(
     programme = left.programme if left else Programme(from_s or 0.0, often, copies or 1, seed or 0, shuffle_ms or 0)
     requests = len(chosen(loaded, programme)) * programme.copies
     total = None if programme.loops is None else requests * programme.loops
-    check_cluster(settings, roles=["audio"])
+    check_cluster(settings, {"audio": ("WRITE",)})
     if left is None:
         begins_s = time.time() - programme.from_s if epoch is None else epoch
         standing = Standing(
@@ -111,7 +111,7 @@ def replay(
     with stoppable() as stop, RateProgress(err, "replaying") as progress:
         summary = publish(
             loaded,
-            settings.bootstrap_servers,
+            settings,
             settings.audio_topic,
             standing.speed,
             epoch_s=standing.epoch_us / 1e6,

@@ -8,7 +8,10 @@ from typing import Any, Self
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
+from pipeline.broker_faults import why
 from pipeline.errors import FailedError
+from pipeline.kafka_clients import client_arguments
+from pipeline.options import Settings
 
 _IN_FLIGHT = 2000  # unacknowledged records: 16 MB of the longest chunks
 _ACKNOWLEDGED_WITHIN_S = 60.0
@@ -21,13 +24,13 @@ class ReplayError(FailedError):
 class Sender:
     """A producer that waits when too much is unacknowledged and raises when anything was refused."""
 
-    def __init__(self, bootstrap_servers: str, topic: str) -> None:
+    def __init__(self, settings: Settings, topic: str) -> None:
         self._topic = topic
         self._room = threading.Semaphore(_IN_FLIGHT)
         self._refused: list[BaseException] = []
         try:
             self._producer = KafkaProducer(
-                bootstrap_servers=bootstrap_servers.split(","),
+                **client_arguments(settings),
                 acks="all",
                 linger_ms=5,
                 batch_size=256 * 1024,
@@ -37,7 +40,7 @@ class Sender:
                 delivery_timeout_ms=int(_ACKNOWLEDGED_WITHIN_S * 1000),
             )
         except (KafkaError, OSError) as error:
-            raise ReplayError(f"no Kafka broker answered at {bootstrap_servers}: {error}") from error
+            raise ReplayError(why(settings, error)) from error
 
     def __enter__(self) -> Self:
         return self

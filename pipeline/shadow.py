@@ -89,6 +89,6 @@ def _order(config: Any, route: str | None, order: Any, flags: dict[str, Any]) ->
     from pipeline.topics import check_cluster
 
     key = shadow_key(route)
-    check_cluster(settings, roles=["control"])
+    check_cluster(settings, {"control": ("READ", "WRITE")})
     give(settings, {key: order})
     return settings

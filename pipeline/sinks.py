@@ -14,10 +14,11 @@ from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.timestamp import MIN_TIMESTAMP
 from apache_beam.utils.windowed_value import WindowedValue
 from kafka import KafkaAdminClient, KafkaProducer
-from kafka.errors import KafkaError, NoError
+from kafka.errors import AuthorizationError, KafkaError, NoError
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from pipeline import metrics
+from pipeline.kafka_clients import client_arguments
 from pipeline.messages.hushword_pb2 import Decision, MediaFingerprint
 from pipeline.messages.internal_pb2 import DeadLetter, Progress, Verdicts
 from pipeline.options import Settings
@@ -38,7 +39,7 @@ class WriteVerdicts(beam.DoFn):
     def setup(self) -> None:
         """Connect."""
         self._producer = KafkaProducer(
-            bootstrap_servers=self._settings.bootstrap_servers.split(","),
+            **client_arguments(self._settings),
             acks="all",
             enable_idempotence=True,
             linger_ms=0,
@@ -174,7 +175,7 @@ class CommitOffsets(beam.DoFn):
     def _commit(self, offsets: dict[TopicPartition, int]) -> None:
         try:
             if self._admin is None:
-                self._admin = KafkaAdminClient(bootstrap_servers=self._settings.bootstrap_servers.split(","))
+                self._admin = KafkaAdminClient(**client_arguments(self._settings))
             answers = self._admin.alter_group_offsets(
                 self._settings.group_id,
                 {at: OffsetAndMetadata(offset, "", -1) for at, offset in offsets.items()},
@@ -185,6 +186,9 @@ class CommitOffsets(beam.DoFn):
             refused = [type(error)]
         else:
             refused = [error for error in answers.values() if error is not NoError]
+        for refusal in refused:
+            if issubclass(refusal, AuthorizationError):  # nobody mends that by waiting
+                raise refusal(f"group {self._settings.group_id!r} may not commit its offsets")
         if refused:
             # Not lost: the next progress, within a second, commits what this one would have.
             metrics.COMMITS_REFUSED.inc()

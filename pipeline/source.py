@@ -26,6 +26,7 @@ from matcher.route import Growth
 from pipeline import metrics
 from pipeline.assembly import Assembler
 from pipeline.chunks import BadRecordError
+from pipeline.kafka_clients import client_arguments
 from pipeline.known import KnownCatalogue, KnownFollower
 from pipeline.marks import NEVER_US
 from pipeline.matching import limits_of, load_bits
@@ -373,7 +374,7 @@ class ReadRequests(beam.DoFn):
 
 def _consumer(settings: Settings) -> Any:
     return KafkaConsumer(
-        bootstrap_servers=settings.bootstrap_servers.split(","),
+        **client_arguments(settings),
         group_id=settings.group_id,
         enable_auto_commit=False,
         auto_offset_reset="none",

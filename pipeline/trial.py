@@ -20,6 +20,7 @@ from pipeline.control import publish
 from pipeline.decisions import DecisionLine, read_topic
 from pipeline.departures import Programme
 from pipeline.errors import FailedError
+from pipeline.kafka_clients import client_arguments
 from pipeline.messages.hushword_pb2 import MediaFingerprint
 from pipeline.options import Settings
 from pipeline.recording import Recording
@@ -97,10 +98,10 @@ def run_trial(
 
             progress("starting a Kafka broker", 0, 0)
             own = trial_settings(settings, stack.enter_context(LocalKafka()).bootstrap_servers)
-            create_topics(own.bootstrap_servers, own, partitions)
+            create_topics(own, partitions)
         else:
             own = trial_settings(settings, bootstrap_servers)
-            create_topics(bootstrap_servers, own, partitions)
+            create_topics(own, partitions)
             stack.callback(_leave_nothing, own)  # somebody else's broker: no voices stay behind
         publish(own, own.media_topic, {entry.media_id: entry.SerializeToString() for entry in media})
         running = stack.enter_context(running_trial(own, partitions, beam_args, progress))
@@ -144,7 +145,7 @@ class RunningTrial:
 
         replayed = replay(
             recording,
-            self.settings.bootstrap_servers,
+            self.settings,
             self.settings.audio_topic,
             speed,
             epoch_s=epoch_s,
@@ -157,7 +158,7 @@ class RunningTrial:
     def collect(self, replayed: ReplaySummary) -> Trial:
         """Stop the job and read what it decided."""
         self.job.stop()
-        decisions = read_topic(self.settings.bootstrap_servers, self.settings.decisions_topic, replayed.epoch_s)
+        decisions = read_topic(self.settings, replayed.epoch_s)
         return Trial(decisions, replayed, self.group.dead_letters())
 
 
@@ -169,7 +170,7 @@ def running_trial(
     progress: Progress = lambda _phase, _done, _total: None,
 ) -> Iterator[RunningTrial]:
     """Run the job on topics that are there, for the length of a `with` that begins when it is ready."""
-    with admin_client(settings.bootstrap_servers) as admin:
+    with admin_client(settings) as admin:
         group = Group(admin, settings)
         progress("starting the job", 0, 0)
         with running_job(settings, beam_args) as job:
@@ -274,9 +275,7 @@ class Group:
         """Count the records of the dead-letter topic."""
         from kafka import KafkaConsumer
 
-        consumer = KafkaConsumer(
-            bootstrap_servers=self._settings.bootstrap_servers.split(","), enable_auto_commit=False
-        )
+        consumer = KafkaConsumer(**client_arguments(self._settings), enable_auto_commit=False)
         try:
             topic = self._settings.dead_letter_topic
             partitions = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic)]
@@ -326,6 +325,6 @@ def _poll(job: Job, condition: Callable[[], bool], within_s: float) -> bool:
 
 
 def _leave_nothing(settings: Settings) -> None:
-    delete_topics(settings.bootstrap_servers, settings)
-    with suppress(KafkaError), admin_client(settings.bootstrap_servers) as admin:
+    delete_topics(settings)
+    with suppress(KafkaError), admin_client(settings) as admin:
         admin.delete_groups([settings.group_id])

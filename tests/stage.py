@@ -39,7 +39,7 @@ class Stage:
         self.settings, self.partitions = Settings(**{**own, **settings}), partitions
 
     def __enter__(self) -> Self:
-        create_topics(self.settings.bootstrap_servers, self.settings, self.partitions)
+        create_topics(self.settings, self.partitions)
         self.admin = KafkaAdminClient(bootstrap_servers=self.settings.bootstrap_servers)
         return self
 
@@ -47,7 +47,7 @@ class Stage:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.admin.close()
-        delete_topics(self.settings.bootstrap_servers, self.settings)
+        delete_topics(self.settings)
 
     @contextmanager
     def job(self, *beam_args: str) -> Iterator[Job]:
@@ -82,7 +82,7 @@ class Stage:
 
     def decisions(self) -> list[DecisionLine]:
         """All decisions so far."""
-        return read_topic(self.settings.bootstrap_servers, self.settings.decisions_topic)
+        return read_topic(self.settings)
 
     def records(self, topic: str) -> list[Any]:
         """Give all records of a topic, from its beginning to where it ends now."""

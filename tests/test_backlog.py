@@ -29,7 +29,7 @@ def test_a_backlog_of_four_partitions_is_read_to_its_end(kafka: str) -> None:
         group_id=name,
         start_at="earliest",
     )
-    create_topics(kafka, settings, PARTITIONS)
+    create_topics(settings, PARTITIONS)
     producer = KafkaProducer(bootstrap_servers=kafka, acks="all", linger_ms=5, batch_size=256 * 1024)
     start_us = round(time.time() * 1e6) - 300_000_000
     sent = 0
@@ -49,4 +49,4 @@ def test_a_backlog_of_four_partitions_is_read_to_its_end(kafka: str) -> None:
         assert read == sent
     finally:
         reader.close()
-        delete_topics(kafka, settings)
+        delete_topics(settings)

@@ -28,7 +28,7 @@ names = itertools.count()
 def settings(kafka: str) -> Settings:
     """A control topic of the test's own, empty."""
     settings = Settings(bootstrap_servers=kafka, control_topic=f"control-{next(names)}")
-    create_topics(kafka, settings, roles=["control"])
+    create_topics(settings, roles=["control"])
     return settings
 
 
@@ -130,7 +130,7 @@ def test_a_worker_that_cannot_read_the_orders_works_in_shadow_until_it_can(
     settings = Settings(bootstrap_servers=kafka, control_topic=f"control-{next(names)}")
     with worker(settings) as heard:
         assert heard.in_shadow(US)
-        create_topics(kafka, settings, roles=["control"])
+        create_topics(settings, roles=["control"])
         assert soon(lambda: not heard.in_shadow(US))
         give(settings, {shadow_key(None): Control(shadow=Control.ON)})
         assert soon(lambda: heard.in_shadow(US))
@@ -142,7 +142,7 @@ def test_a_worker_whose_orders_are_taken_away_works_in_shadow(
     monkeypatch.setattr(follow, "ANSWER_MS", 1000)
     with worker(settings) as heard:
         assert not heard.in_shadow(US)
-        with admin_client(settings.bootstrap_servers) as admin:
+        with admin_client(settings) as admin:
             admin.delete_topics([settings.control_topic])
         assert soon(lambda: heard.in_shadow(US))
 

@@ -526,7 +526,7 @@ def test_in_a_runner_with_a_catalogue_on_a_real_topic(kafka: str, monkeypatch: p
         control_topic="decide-control",
         window_s=6.0,
     )
-    create_topics(kafka, settings, 1)
+    create_topics(settings, 1)
     producer = KafkaProducer(bootstrap_servers=kafka)
     known = average_of("known", "computer/en-US/5", START_US - SECOND_US)
     producer.send("decide-media", average_to_message(known, ROUTE, GRADIENT.name).SerializeToString(), key=b"d-known")

@@ -254,7 +254,7 @@ def test_the_command_packs_what_airs_now(kafka: str, tmp_path: Path, capsys: pyt
         bootstrap_servers=kafka, **{f"{name}_topic": f"device-{name}" for name in
         ("audio", "decisions", "media", "dead_letter", "control")},
     )  # fmt: skip
-    create_topics(kafka, settings, 2, 1)
+    create_topics(settings, 2, 1)
     flags = ("--bootstrap-servers", kafka, "--media-topic", "device-media", "--decisions-topic", "device-decisions",
              "--wake-word", "alexa", "--locale", "en-US")  # fmt: skip
     out = tmp_path / "list.hwp"

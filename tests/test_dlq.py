@@ -37,7 +37,7 @@ class Dead:
             media_topic=f"{name}-media",
             control_topic=f"{name}-control",
         )
-        create_topics(kafka, self.settings, 2)
+        create_topics(self.settings, 2)
         self.flags = ("--bootstrap-servers", kafka, "--audio-topic", name)
         self._producer = KafkaProducer(bootstrap_servers=kafka, acks="all")
 
@@ -55,11 +55,11 @@ class Dead:
 
     def audio(self) -> list[Any]:
         """Give what is on the audio topic."""
-        return list(records(self.settings.bootstrap_servers, self.settings.audio_topic))
+        return list(records(self.settings, self.settings.audio_topic))
 
     def close(self) -> None:
         self._producer.close()
-        delete_topics(self.settings.bootstrap_servers, self.settings)
+        delete_topics(self.settings)
 
 
 @pytest.fixture
@@ -144,7 +144,7 @@ def test_letters_are_sent_again_as_they_were_and_where_they_were(
 def test_a_range_of_offsets_is_sent(dead: Dead, capsys: pytest.CaptureFixture[str]) -> None:
     for number in range(6):
         dead.letter(b"%d" % number, "decode", "bad", key=b"same", timestamp_ms=round(time.time() * 1000) - 60_000)
-    partition = next(iter(records(dead.settings.bootstrap_servers, dead.settings.dead_letter_topic))).partition
+    partition = next(iter(records(dead.settings, dead.settings.dead_letter_topic))).partition
     span = ("--partition", str(partition), "--from-offset", "2", "--to-offset", "4")
     _, out, _ = _run(capsys, "dlq", "redrive", *span, *dead.flags)
     assert "3 of 3 were sent" in out

@@ -111,7 +111,7 @@ def test_what_is_on_the_topics_is_measured_through_a_restart_of_the_broker(
     """From the ends at the start on, each record once; nothing on the way out names a household or a device."""
     monkeypatch.setattr(exporter, "ASK_S", 1.0)
     settings = Settings(bootstrap_servers=own_kafka.bootstrap_servers)
-    create_topics(settings.bootstrap_servers, settings, partitions=2)
+    create_topics(settings, partitions=2)
 
     def publish(topic: str, *values: bytes | None, headers: list[tuple[str, bytes]] | None = None) -> None:
         producer = KafkaProducer(bootstrap_servers=settings.bootstrap_servers)

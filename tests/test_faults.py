@@ -41,8 +41,8 @@ class Replaying(threading.Thread):
         self._summary: ReplaySummary | None = None
 
     def run(self) -> None:
-        servers, topic = self._stage.settings.bootstrap_servers, self._stage.settings.audio_topic
-        self._summary = replay(self._recording, servers, topic, self._speed)
+        settings = self._stage.settings
+        self._summary = replay(self._recording, settings, settings.audio_topic, self._speed)
 
     def end_offsets(self) -> dict[int, int]:
         """Wait for its end."""
@@ -96,14 +96,14 @@ def test_a_restart_at_rest_decides_nothing_again_and_keeps_the_averages(recordin
     first, again = recording.excerpt(0, 20), recording.excerpt(20, 60)
     (rerun,) = truth_of(again, "ignore_by_cache")
     with Stage(kafka, "faults-rest") as stage:
-        servers, topic = stage.settings.bootstrap_servers, stage.settings.audio_topic
+        settings, topic = stage.settings, stage.settings.audio_topic
         with stage.job() as job:
-            ends = replay(first, servers, topic, None).end_offsets
+            ends = replay(first, settings, topic, None).end_offsets
             stage.wait_past(job, ends)
             os.kill(job.pid, signal.SIGKILL)
         before = stage.decisions()
         with stage.job() as job:
-            ends = replay(again, servers, topic, None).end_offsets
+            ends = replay(again, settings, topic, None).end_offsets
             stage.wait_past(job, ends)
         decisions = stage.decisions()
     assert {decision.request_id for decision in before} == truth_of(first, "ignore")

@@ -74,7 +74,7 @@ class Shelf:
 def shelf(kafka: str, capsys: pytest.CaptureFixture[str]) -> Shelf:
     name = f"shelf-{next(names)}"
     settings = Settings(bootstrap_servers=kafka, media_topic=f"{name}-media", control_topic=f"{name}-control")
-    create_topics(kafka, settings, roles=["media", "control"])
+    create_topics(settings, roles=["media", "control"])
     return Shelf(settings, capsys)
 
 
@@ -254,14 +254,14 @@ def test_a_missing_topic_is_said_before_anything_starts(kafka: str, capsys: pyte
         assert "`hushword topics create` makes it" in err
 
 
-def test_a_catalogue_becomes_a_file_and_a_catalogue_again(shelf: Shelf, tmp_path: Path, kafka: str) -> None:
+def test_a_catalogue_becomes_a_file_and_a_catalogue_again(shelf: Shelf, tmp_path: Path) -> None:
     shelf.add(table(tmp_path / "spots", ADVERTS[:3]))
     there = shelf.there()
     shelf.discover("d-0", words_of(next(iter(there.values())))[:54], 0.9)
     code, out, _ = shelf.run("export", tmp_path / "all.jsonl")
     assert (code, out) == (0, f"{tmp_path / 'all.jsonl'}: 3 entries\n")
     other = Shelf(shelf.settings.model_copy(update={"media_topic": f"shelf-{next(names)}-media"}), shelf.capsys)
-    create_topics(kafka, other.settings, roles=["media"])
+    create_topics(other.settings, roles=["media"])
     code, out, _ = other.run("import", tmp_path / "all.jsonl")
     assert (code, "3 entries added, 0 changed, 0 as they were" in out) == (0, True)
     assert other.there() == there

@@ -80,7 +80,7 @@ def test_every_metric_moves_and_says_what_is_on_the_topics(recording: Recording)
     with LocalKafka() as broker:
         own = Settings(metrics_port=port, log_format="json", **bounds)
         settings = trial_settings(own, broker.bootstrap_servers)
-        create_topics(settings.bootstrap_servers, settings, PARTITIONS)
+        create_topics(settings, PARTITIONS)
         nobodys = message(77, wake_word="computer")
         publish(settings, settings.media_topic, {nobodys.media_id: nobodys.SerializeToString()})
         registry, served = CollectorRegistry(), Served(port)
@@ -95,12 +95,12 @@ def test_every_metric_moves_and_says_what_is_on_the_topics(recording: Recording)
                 assert served.get("/healthz")[0] == 200
                 wait(job, lambda: served.get("/readyz")[0] == 200)
 
-                replayed = replay(recording, settings.bootstrap_servers, settings.audio_topic, 20.0)
+                replayed = replay(recording, settings, settings.audio_topic, 20.0)
                 wait(job, lambda: total(served.samples(), "hushword_low_mark_records_total") == PARTITIONS)
                 chunks = replayed.chunks + publish_faults(settings)
                 wait(job, lambda: total(served.samples(), "hushword_growths_left_out_total") >= 2)
                 wait(job, lambda: total(served.samples(), "hushword_media_records_left_out_total") == 2)
-                decisions = read_topic(settings.bootstrap_servers, settings.decisions_topic)
+                decisions = read_topic(settings)
                 publish_odd_decisions(settings, decisions[0])
 
                 def seen() -> Samples:

@@ -210,7 +210,7 @@ def test_how_far_the_job_is_behind() -> None:
 def test_the_topics_are_followed(kafka: str) -> None:
     """From their ends on, or from some time ago; records that are not what they should be are counted, no more."""
     settings = trial_settings(Settings(), kafka)
-    create_topics(kafka, settings, 3)
+    create_topics(settings, 3)
     audio = [piece.value for piece in pieces("heard", round((time.time() - 3) * 1e6), [200] * 8)]
     send(settings.bootstrap_servers, settings.audio_topic, [*audio, b"no audio chunk"])
     send(kafka, settings.decisions_topic, [ignored("before", "home").SerializeToString()])

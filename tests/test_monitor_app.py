@@ -239,7 +239,7 @@ def test_an_address_that_is_taken_is_a_sentence() -> None:
 
 def test_the_command_serves_until_ctrl_c(kafka: str) -> None:
     settings = trial_settings(Settings(), kafka)
-    create_topics(kafka, settings, 1)
+    create_topics(settings, 1)
     # A shell starts what it runs in the background deaf to Ctrl-C, and its children inherit that.
     hears = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from pipeline.cli import main; "
     monitor = subprocess.Popen(

@@ -111,7 +111,7 @@ def ignored(number: int, media: str) -> bytes:
 
 def own_topics(bootstrap_servers: str) -> Settings:
     settings = trial_settings(Settings(), bootstrap_servers)
-    create_topics(bootstrap_servers, settings, PARTITIONS)
+    create_topics(settings, PARTITIONS)
     return settings
 
 

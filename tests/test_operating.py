@@ -70,8 +70,8 @@ class Street:
             replace(request, request_id=f"{number}-{request.request_id}", household=f"{number}-{request.household}")
             for request in heard
         )
-        servers, topic = self.stage.settings.bootstrap_servers, self.stage.settings.audio_topic
-        said = replay(Recording(folder, requests, {}), servers, topic, None, epoch_s=self._epoch_s)
+        settings, topic = self.stage.settings, self.stage.settings.audio_topic
+        said = replay(Recording(folder, requests, {}), settings, topic, None, epoch_s=self._epoch_s)
         self._epoch_s += max(request.start_s for request in heard)
         self.stage.wait_past(self.job, said.end_offsets)
         ids = {request.request_id for request in requests}
@@ -199,7 +199,7 @@ def test_a_request_that_is_not_there_is_one_sentence(street: Street, capsys: pyt
     code, _, err = _run(capsys, "explain", decision.request_id, "--around", "2001-01-01", *street.flags(*TOPICS))
     assert code == 2
     assert f"request {decision.request_id!r}" in err
-    with admin_client(street.stage.settings.bootstrap_servers) as admin:
+    with admin_client(street.stage.settings) as admin:
         ends = street.stage.committed()
         topic = street.stage.settings.audio_topic
         admin.delete_records({TopicPartition(topic, partition): end for partition, end in ends.items()})
@@ -304,7 +304,7 @@ def test_decisions_are_followed_and_a_gateway_acts_on_them(street: Street, capsy
 def test_a_household_is_erased_and_what_is_left_is_said(street: Street, capsys: pytest.CaptureFixture[str]) -> None:
     """By the broker's own settings; the order names nobody, and the job goes on."""
     settings = street.stage.settings
-    with admin_client(settings.bootstrap_servers) as admin:
+    with admin_client(settings) as admin:
         change = ConfigResource(ConfigResourceType.TOPIC, settings.decisions_topic, configs={"retention.ms": "7200000"})
         admin.alter_configs([change])
     household = street.air(0)[0].request_id  # any text: of a household that nobody has heard of
@@ -328,7 +328,7 @@ def test_decisions_of_an_erased_household_get_tombstones_where_their_topic_is_co
     """And orders that nothing can need any more are taken back."""
     with Stage(kafka, "erasing", audio_topic="erasing-audio") as stage:
         settings = stage.settings
-        with admin_client(kafka) as admin:
+        with admin_client(stage.settings) as admin:
             compacted = {"cleanup.policy": "compact,delete"}
             admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, settings.decisions_topic, configs=compacted)])
         give(settings, {"erase/old": Control(ordered_at_us=1), "erase/new": Control()})

@@ -55,6 +55,16 @@ def test_every_setting_has_a_description_and_numbers_have_bounds() -> None:
         ({"bootstrap_servers": "a:1,b:99999"}, "'b:99999' is not host:port"),
         ({"audio_topic": "a topic"}, "audio_topic"),
         ({"audio_topic": "media-fingerprints"}, "five different topics"),
+        ({"ssl_cafile": "ca.pem"}, "ssl_cafile is set, but security_protocol is PLAINTEXT, which has no TLS"),
+        ({"sasl_username": "u"}, "sasl_username is set, but security_protocol is PLAINTEXT, which has no SASL"),
+        ({"sasl_password_file": "p", "security_protocol": "SSL"}, "sasl_password_file is set, but security_protocol"),
+        ({"ssl_keyfile": "k", "security_protocol": "SSL"}, "ssl_keyfile is set, but ssl_certfile is not"),
+        ({"security_protocol": "SASL_SSL"}, "security_protocol is SASL_SSL, which takes sasl_username"),
+        (
+            {"security_protocol": "SASL_PLAINTEXT", "sasl_username": "u", "bootstrap_servers": "localhost:1,b:2"},
+            "security_protocol is SASL_PLAINTEXT, but b:2 is not on the loopback address",
+        ),
+        ({"sasl_mechanism": "PLAIN"}, "sasl_mechanism"),
         ({"window_s": 1, "reorder_ms": 2000}, "window_s (1) must be longer than reorder_ms (2000)"),
     ],
 )
@@ -110,3 +120,11 @@ def test_the_settings_file_that_ships_says_the_defaults() -> None:
     assert load_settings(shipped).model_dump() == Settings().model_dump()
     text = shipped.read_text(encoding="utf-8")
     assert [name for name in Settings.model_fields if f"{name} = " not in text] == []
+
+
+def test_secrets_are_no_settings(tmp_path: Path) -> None:
+    """Neither a file in clear nor a flag takes one, and what was tried is not told."""
+    with pytest.raises(ConfigError, match=r"unknown setting 'sasl_password' in .*hushword\.toml") as refused:
+        load_settings(_toml(tmp_path, "sasl_password = 'hunter2'"))
+    assert "hunter2" not in str(refused.value)
+    assert [name for name in Settings.model_fields if "password" in name and not name.endswith("_file")] == []

@@ -81,7 +81,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         prometheus = stack.enter_context(LocalPrometheus(targets, rules))
         broker = stack.enter_context(LocalKafka())
         settings = trial_settings(Settings(metrics_port=job_port), broker.bootstrap_servers)
-        create_topics(settings.bootstrap_servers, settings, 3)
+        create_topics(settings, 3)
         registry = CollectorRegistry()
         exporter = Exporter(settings, registry)
         stack.callback(exporter.stop)
@@ -125,10 +125,10 @@ def test_every_panel_has_something_to_show(watched: Watched, tmp_path: Path) -> 
     """During a replay with bad records in it; the variables have values to choose from."""
     settings, job = watched.settings, watched.job
     wait(job, lambda: watched.value("sum(hushword_topic_decisions_total)") == 0)
-    replay(recording(tmp_path, 3, 0.5), settings.bootstrap_servers, settings.audio_topic, 2.0)
+    replay(recording(tmp_path, 3, 0.5), settings, settings.audio_topic, 2.0)
     publish_faults(settings)
     wait(job, lambda: watched.value("sum(hushword_topic_decisions_total)") > 0)
-    publish_odd_decisions(settings, read_topic(settings.bootstrap_servers, settings.decisions_topic)[0])
+    publish_odd_decisions(settings, read_topic(settings)[0])
     (variable,) = (each for each in DASHBOARDS[1]["templating"]["list"] if each["name"] == "route")
     metric, label = re.fullmatch(r"label_values\((\w+), (\w+)\)", variable["query"]).groups()
     wait(job, lambda: bool(watched.prometheus.get(f"label/{label}/values", **{"match[]": metric})))
@@ -156,7 +156,7 @@ def test_a_walk_through_an_outage(watched: Watched, tmp_path: Path) -> None:
 
     def play() -> None:
         try:
-            replay(played, settings.bootstrap_servers, settings.audio_topic, 1.0)
+            replay(played, settings, settings.audio_topic, 1.0)
         except BaseException as error:  # noqa: BLE001 - told below
             failures.append(error)
 
@@ -187,7 +187,7 @@ def test_a_walk_through_an_outage(watched: Watched, tmp_path: Path) -> None:
         replaying.join()
     assert not failures
     after = recording(tmp_path / "after", 5, 0.5)
-    replay(after, settings.bootstrap_servers, settings.audio_topic, 2.0)
+    replay(after, settings, settings.audio_topic, 2.0)
     wait(job, lambda: watched.value("sum(hushword_topic_decisions_total)") > told)
     wait(job, lambda: watched.value("sum(hushword_consumer_lag_records)") == 0)
     # Decisions that came late may well have used up a budget; nothing else is left.

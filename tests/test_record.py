@@ -25,7 +25,7 @@ from pipeline.errors import InputError
 from pipeline.gather import Gathered, Gatherer, GatherLimits
 from pipeline.growing import LINES, MANIFEST, STATE, GrowingRecording, State
 from pipeline.messages.hushword_pb2 import AudioChunk
-from pipeline.options import load_settings
+from pipeline.options import Settings, load_settings
 from pipeline.pseudonyms import Pseudonyms, share_of
 from pipeline.recording import Recording, Request, write_manifest
 from pipeline.topics import admin_client, create_topics
@@ -88,7 +88,7 @@ def topic(kafka: str, request: pytest.FixtureRequest) -> list[str]:
     """A topic of one's own, with three partitions: the flags that name it."""
     name = re.sub(r"[^a-z0-9-]", "-", f"record-{request.node.name}".lower())[:200]
     flags = {"bootstrap_servers": kafka, "audio_topic": name}
-    create_topics(kafka, load_settings(None, flags), partitions=3, roles=["audio"])
+    create_topics(load_settings(None, flags), partitions=3, roles=["audio"])
     return ["--bootstrap-servers", kafka, "--audio-topic", name]
 
 
@@ -267,7 +267,7 @@ def test_a_partition_that_is_added_is_recorded_too(tmp_path: Path, topic: list[s
     with hushword("record", folder, "--from", "earliest", "--keep-ids", "--requests", 8, *topic) as recording:
         send(topic, [piece.value for n in range(4) for piece in pieces(f"before{n}", now_us, [100, 100])])
         until(lambda: lines(folder) == 4, recording)
-        with admin_client(topic[1]) as admin:
+        with admin_client(Settings(bootstrap_servers=topic[1])) as admin:
             admin.create_partitions({topic[3]: NewPartitions(4)})
         time.sleep(1)  # the cluster makes it
         added = [piece.value for n in range(4) for piece in pieces(f"added{n}", now_us, [100, 100])]
@@ -290,7 +290,7 @@ def test_what_retention_has_deleted_cannot_be_resumed(
         recording.send_signal(signal.SIGINT)
         recording.communicate(timeout=60)
     send(topic, [piece.value for piece in pieces("two", now_us, [100, 100])], partition=0)
-    with admin_client(topic[1]) as admin:
+    with admin_client(Settings(bootstrap_servers=topic[1])) as admin:
         admin.delete_records({TopicPartition(topic[3], 0): 3})
     code, _, err = run(capsys, "record", folder, "--resume", "--until", "now", *topic)
     assert code == 1

@@ -167,10 +167,10 @@ def test_ids_of_copies_stay_within_what_a_gateway_may_send(recording: Recording)
 def test_a_replay_of_the_past_says_how_far_it_is(recording: Recording, kafka: str) -> None:
     """Low marks that lag, behind which no chunk was captured, in every partition; the end mark lags no more."""
     settings = load_settings(None, {"bootstrap_servers": kafka, "audio_topic": "test-replay-past"})
-    create_topics(kafka, settings, partitions=3, roles=["audio"])
+    create_topics(settings, partitions=3, roles=["audio"])
     epoch_s = time.time() - 3600
     programme = Programme(shuffle_ms=200)
-    summary = replay(recording, kafka, "test-replay-past", speed=4, epoch_s=epoch_s, programme=programme)
+    summary = replay(recording, settings, "test-replay-past", speed=4, epoch_s=epoch_s, programme=programme)
     for messages in _read(kafka, "test-replay-past", summary.end_offsets).values():
         marks = [message for message in messages if message.low_mark_us]
         assert [mark.lags for mark in marks] == [True] * (len(marks) - 1) + [False]
@@ -187,7 +187,7 @@ def test_a_replay_of_the_past_says_how_far_it_is(recording: Recording, kafka: st
 def test_a_stopped_replay_goes_on_with_nothing_lost_or_twice(recording: Recording, kafka: str) -> None:
     """What was kept is where it goes on; together it is the whole."""
     settings = load_settings(None, {"bootstrap_servers": kafka, "audio_topic": "test-replay-stopped"})
-    create_topics(kafka, settings, partitions=2, roles=["audio"])
+    create_topics(settings, partitions=2, roles=["audio"])
     stop, kept = threading.Event(), []
     epoch_s = time.time()
 
@@ -207,7 +207,7 @@ def test_a_stopped_replay_goes_on_with_nothing_lost_or_twice(recording: Recordin
     )
     assert first.end_offsets == {}
     assert first.requests == 1 == kept[-1][1]
-    second = replay(recording, kafka, "test-replay-stopped", 20, epoch_s=epoch_s, after=kept[-1][0])
+    second = replay(recording, settings, "test-replay-stopped", 20, epoch_s=epoch_s, after=kept[-1][0])
     assert second.requests == 2
     messages = [m for of in _read(kafka, "test-replay-stopped", second.end_offsets).values() for m in of if m.audio]
     whole = [departure.message for departure in departures(recording, round(epoch_s * 1e6))]
@@ -235,9 +235,9 @@ def _read(kafka: str, topic: str, ends: dict[int, int]) -> dict[int, list[pb.Aud
 def test_replay_through_a_real_broker(recording: Recording, kafka: str) -> None:
     """All audio arrives, a request in one partition and in order, and every partition ends with its mark."""
     settings = load_settings(None, {"bootstrap_servers": kafka, "audio_topic": "test-replay"})
-    create_topics(kafka, settings, partitions=3, roles=["audio"])
+    create_topics(settings, partitions=3, roles=["audio"])
     heard: list[int] = []
-    summary = replay(recording, kafka, "test-replay", speed=20, progress=heard.append)
+    summary = replay(recording, settings, "test-replay", speed=20, progress=heard.append)
     assert (summary.requests, heard[-1]) == (3, 3)
     assert 2.2 / 20 <= summary.wall_s < 20
     values = _read(kafka, "test-replay", summary.end_offsets)

@@ -112,7 +112,7 @@ class Topic:
             group_id=name,
             start_at="earliest",
         )
-        create_topics(bootstrap_servers, self.settings, partitions, roles=["audio", "media"])
+        create_topics(self.settings, partitions, roles=["audio", "media"])
         self.producer = KafkaProducer(
             bootstrap_servers=bootstrap_servers, acks="all", linger_ms=0, metadata_max_age_ms=500
         )

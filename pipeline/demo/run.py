@@ -138,7 +138,7 @@ def _play(
     kafka = stack.enter_context(LocalKafka())
     stack.callback(kafka.kill)  # its data goes with it: no need to close in order
     settings = trial_settings(job_settings, kafka.bootstrap_servers)
-    create_topics(kafka.bootstrap_servers, settings, PARTITIONS)
+    create_topics(settings, PARTITIONS)
     stage.broker.finish()
     sound.check()
     begin(stage.job)
@@ -152,7 +152,7 @@ def _play(
         running.job.check()
         sound.join(0.1)
     sound.check()
-    show.follow(TopicFollower(settings.bootstrap_servers, settings.decisions_topic))
+    show.follow(TopicFollower(settings))
     recording = sound.recording = Recording.load(sound.folder)
     stage.epoch_s = time.time()
     replayed = running.play(recording, speed=1.0, epoch_s=stage.epoch_s, progress=alive)

@@ -40,11 +40,12 @@ def monitor(
     settings = load_settings(config, flags)
     require_extra()
     from pipeline.monitor.access import read_token
-    from pipeline.topics import check_cluster
+    from pipeline.topics import Rights, check_cluster
 
     token = read_token(host, token_file)
     listening = listen(host, port)
-    check_cluster(settings)
+    read: Rights = ("READ",)
+    check_cluster(settings, {"audio": read, "decisions": read, "media": read, "dead_letter": read})
     from pipeline.monitor.server import Monitor
 
     signal.signal(signal.SIGTERM, _terminated)

@@ -14,6 +14,7 @@ from kafka.errors import KafkaError
 
 from pipeline.assembly import Assembler, AssemblyLimits
 from pipeline.chunks import BadRecordError
+from pipeline.kafka_clients import client_arguments
 from pipeline.matching import load_bits
 from pipeline.messages import hushword_pb2 as pb
 from pipeline.monitor.model import MAX_REQUESTS, Model
@@ -93,7 +94,7 @@ class Follower(threading.Thread):
 
     def _consumer(self) -> Any:
         return KafkaConsumer(
-            bootstrap_servers=self._settings.bootstrap_servers.split(","),
+            **client_arguments(self._settings),
             enable_auto_commit=False,
             auto_offset_reset="latest",  # what retention has deleted is not waited for
             bootstrap_timeout_ms=5000,

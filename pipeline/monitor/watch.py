@@ -34,7 +34,7 @@ class Watch(threading.Thread):
         while not self._stopped.is_set():
             asked_ms = round(time.time() * 1000)
             try:
-                with admin_client(self._settings.bootstrap_servers) as admin:
+                with admin_client(self._settings) as admin:
                     self._ask(Group(admin, self._settings), admin)
             except (KafkaError, ConfigError, OSError):
                 self._silent_since = self._silent_since or asked_ms

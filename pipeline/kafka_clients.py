@@ -1,0 +1,103 @@
+"""How every Kafka client of the project reaches its brokers.
+
+Secrets are read here and nowhere else, when a client is made: settings, and whatever is pickled or printed with them,
+hold the paths of files.
+"""
+
+import os
+import ssl
+from pathlib import Path
+from typing import Any
+
+from pipeline.options import ENV_PREFIX, ConfigError, Settings
+
+
+class Secret(str):
+    """Text that is not shown: kafka-python logs its arguments as they are when it is told to log everything."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        """Give asterisks."""
+        return "'***'"
+
+
+def client_arguments(settings: Settings) -> dict[str, Any]:
+    """Give the keyword arguments by which kafka-python's consumers, producers and administrators reach the brokers.
+
+    Clients read certificates again for each connection, so renewed ones need no restart; a password is read here.
+
+    Raises:
+        ConfigError: a file cannot be used, or a password is missing.
+
+    """
+    arguments: dict[str, Any] = {
+        "bootstrap_servers": settings.bootstrap_servers.split(","),
+        "security_protocol": settings.security_protocol,
+    }
+    if settings.uses_tls:
+        tls_context(settings)  # a client would try for ever with a file that cannot be used
+        for name in ("ssl_cafile", "ssl_certfile", "ssl_keyfile"):
+            path: Path | None = getattr(settings, name)
+            arguments[name] = None if path is None else str(path)
+        arguments["ssl_password"] = _secret("ssl_key_password", settings.ssl_key_password_file)
+    if settings.uses_sasl:
+        password = _secret("sasl_password", settings.sasl_password_file)
+        if not password:
+            raise ConfigError(
+                f"security_protocol {settings.security_protocol} takes a password: set sasl_password_file, or the"
+                f" environment variable {ENV_PREFIX}SASL_PASSWORD"
+            )
+        arguments |= {
+            "sasl_mechanism": settings.sasl_mechanism,
+            "sasl_plain_username": settings.sasl_username,
+            "sasl_plain_password": password,
+        }
+    return arguments
+
+
+def _secret(name: str, path: Path | None) -> Secret | None:
+    """Give a secret from its file or, without one, from the environment; a line feed at its end is an editor's."""
+    if path is None:
+        value = os.environ.get(f"{ENV_PREFIX}{name.upper()}")
+        return None if value is None else Secret(value)
+    try:
+        return Secret(path.read_text(encoding="utf-8").rstrip("\r\n"))
+    except OSError as error:
+        raise ConfigError(f"setting {name}_file = {path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise ConfigError(f"setting {name}_file = {path} is not text") from None
+
+
+def tls_context(settings: Settings) -> ssl.SSLContext:
+    """Give what a client would make of the files: brokers must prove the name that they are called by."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        if settings.ssl_cafile is None:
+            context.load_default_certs()
+        else:
+            context.load_verify_locations(settings.ssl_cafile)
+    except OSError as error:  # ssl.SSLError is one
+        raise ConfigError(f"setting ssl_cafile = {settings.ssl_cafile} cannot be used: {_of_file(error)}") from error
+    if settings.ssl_certfile is not None:
+        # Without a password in hand OpenSSL would ask the terminal for one.
+        password = _secret("ssl_key_password", settings.ssl_key_password_file) or ""
+        try:
+            context.load_cert_chain(settings.ssl_certfile, settings.ssl_keyfile, password)
+        except OSError as error:
+            key = f" with ssl_keyfile = {settings.ssl_keyfile}" if settings.ssl_keyfile is not None else ""
+            raise ConfigError(
+                f"setting ssl_certfile = {settings.ssl_certfile}{key} cannot be used: {_of_file(error)}"
+            ) from error
+    return context
+
+
+def _of_file(error: OSError) -> str:
+    if not isinstance(error, ssl.SSLError):
+        return error.strerror or "it cannot be read"
+    if error.reason == "KEY_VALUES_MISMATCH":
+        return "the key is not that of the certificate"
+    if error.reason in ("NO_CERTIFICATE_OR_CRL_FOUND", "NO_START_LINE") or error.reason is None:
+        return "it is not PEM, or its key takes another password (setting ssl_key_password_file)"
+    return f"it is not PEM, or its key takes another password (setting ssl_key_password_file): {error.reason}"
