@@ -8,7 +8,7 @@ SOURCES := $(shell find matcher pipeline -type f -not -path '*/__pycache__/*' 2>
 RECORDING ?=
 ARGS ?=
 
-.PHONY: help setup demo evaluate test test-slow test-flink test-browser test-device gcc lint format bench chromium proto picture screenshots clean test-prometheus dashboards device-tables
+.PHONY: help setup demo evaluate test test-slow test-flink test-browser test-device gcc lint format bench chromium proto picture screenshots clean test-prometheus dashboards device-tables sbom audit
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -94,5 +94,22 @@ proto: pipeline/messages/hushword.proto pipeline/messages/internal.proto  ## the
 	@test -x .venv-proto/bin/python || { $(PYTHON) -m venv .venv-proto && .venv-proto/bin/python -m pip install --quiet grpcio-tools==1.71.2; }
 	.venv-proto/bin/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. $^
 
+# In an environment of their own: what is listed is what hushword takes, not what lists it.
+.venv-audit/.ready:
+	@$(PYTHON) -m venv .venv-audit
+	@.venv-audit/bin/python -m pip install --disable-pip-version-check --quiet --progress-bar off \
+		cyclonedx-bom==7.5.0 pip-audit==2.10.1
+	@touch $@
+
+sbom: .venv-audit/.ready  ## dist/sbom.json: every package at its pinned version, in CycloneDX
+	@mkdir -p dist
+	@.venv-audit/bin/python -W ignore -m cyclonedx_py requirements constraints.txt --pyproject pyproject.toml \
+		--output-reproducible --output-file dist/sbom.json
+	@$(PYTHON) -c 'import json; print("dist/sbom.json:", len(json.load(open("dist/sbom.json"))["components"]), "packages")'
+
+audit: sbom  ## the pinned packages against the known vulnerabilities; takes the internet
+	@.venv-audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict --progress-spinner off \
+		|| { echo "the pinned packages are not known to be sound: one has a vulnerability, or the database did not answer" >&2; exit 1; }
+
 clean:  ## everything that make made here
-	rm -rf $(VENV) .venv-proto build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-proto .venv-audit build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
