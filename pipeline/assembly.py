@@ -20,8 +20,10 @@ from matcher.fingerprint import FULL_MS, Fingerprint
 from matcher.grid import SAMPLE_RATE_HZ
 from matcher.known import FIRST_KNOWN_LOOK_MS, FULL_KNOWN_MS, KnownMatch, KnownMedia, Listening
 from matcher.route import Growth
-from pipeline.chunks import HOLE_US, BadRecordError, Chunk, LowMark, read_record
+from pipeline.chunks import HOLE_US, MAX_REQUEST_S, BadRecordError, Chunk, LowMark, read_record
 from pipeline.marks import LEAP_US, NEVER_US, PartitionMark
+from pipeline.pseudonyms import CLEAR, Pseudonyms
+from pipeline.rate import HouseholdRate
 
 # A lone request ahead of everybody is read again after a restart only while it is this near to the position:
 # a clock that is hours ahead must not keep the committed offset hours behind.
@@ -39,6 +41,7 @@ class AssemblyLimits:
         max_clock_skew_us: largest distance of a capture time from the append time.
         max_open: most requests at once.
         max_held: most chunks that wait for a partition that is behind.
+        household_requests_per_minute: most requests that a household begins in a minute of the clock.
         max_routes: most pairs of wake word and locale, times shards.
         shards: per wake word and locale, by household.
 
@@ -50,6 +53,7 @@ class AssemblyLimits:
     max_clock_skew_us: int = 86_400_000_000
     max_open: int = 20_000
     max_held: int = 50_000
+    household_requests_per_minute: int = 60
     max_routes: int = 256
     shards: int = 1
 
@@ -100,6 +104,7 @@ class Assembler:
         positions: Mapping[int, int],
         emitted_us: int = NEVER_US,
         known: Callable[[str, str], KnownMedia | None] = nothing,
+        names: Pseudonyms = CLEAR,
     ) -> None:
         """Begin at some offsets.
 
@@ -109,9 +114,11 @@ class Assembler:
             positions: offsets from which each partition is new; records before rebuild what was carried.
             emitted_us: low mark up to which growths of older offsets were given out already; NEVER_US: none were.
             known: gives the known media of a wake word and a locale, or None; asked when a request begins.
+            names: replaces the ids of households and devices.
 
         """
         self.limits = limits
+        self._names = names
         self._bits = bits
         self._known = known
         self.low_mark_us = NEVER_US
@@ -125,6 +132,7 @@ class Assembler:
         self._aged_us = NEVER_US
         self._newest_append_us = NEVER_US
         self._routes: dict[str, int] = {}
+        self._rate = HouseholdRate(limits.household_requests_per_minute)
 
     # ---- records in ----------------------------------------------------------------------------------------------
 
@@ -144,7 +152,7 @@ class Assembler:
         at.position = max(at.position, offset + 1)
         at.mark.idle = False
         self._newest_append_us = max(self._newest_append_us, appended_us)
-        record = read_record(value, appended_us, self.limits.max_clock_skew_us)
+        record = read_record(value, appended_us, self.limits.max_clock_skew_us, self._names)
         if isinstance(record, LowMark):
             at.mark.promise(record, appended_us)
             self.counts["low_marks"] += 1
@@ -279,6 +287,14 @@ class Assembler:
         if chunk.seq > request.next_seq or (chunk.seq and abs(chunk.start_us - request.end_us) > HOLE_US):
             # What is missing has had its time to come; what came before still counts.
             self.counts["gaps"] += 1
+            request.ended = True
+            return False
+        if request.fingerprint is None and not self._rate.allows(chunk.household, chunk.start_us):
+            self.counts["requests_over_household_rate"] += 1
+            request.ended = True
+            return False
+        if request.heard_us > MAX_REQUEST_S * 1e6:
+            self.counts["requests_too_long"] += 1
             request.ended = True
             return False
         if request.fingerprint is None:

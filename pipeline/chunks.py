@@ -9,6 +9,7 @@ import numpy.typing as npt
 from google.protobuf.message import DecodeError
 
 from pipeline.messages.hushword_pb2 import PCM_S16LE, AudioChunk, Encoding
+from pipeline.pseudonyms import CLEAR, Pseudonyms
 
 # Where a record can fail.
 Stage = Literal["decode", "fields", "audio", "time", "request"]
@@ -19,7 +20,10 @@ LETTER_STAGES = (*STAGES, MEDIA_STAGE)
 RATES_HZ = frozenset({8000, 16_000, 22_050, 24_000, 44_100, 48_000})
 MAX_ID_LENGTH = 128
 MAX_CHUNK_MS = 1000
-MAX_SEQ = 100_000
+MAX_SEQ = 10_000
+MAX_REQUEST_S = 60.0  # nobody talks to a device for so long: what is longer is cut
+# Audio of a second at 48 kHz has 96,000 bytes, and the longest ids some 1,500.
+MAX_RECORD_BYTES = 128 << 10
 # Chunks follow each other without a hole; clocks and rounding leave less than this between them.
 HOLE_US = 50_000
 # Routes are made of these two, so they are kept to what a wake word and a BCP 47 tag look like.
@@ -79,13 +83,16 @@ class LowMark:
     lags: bool = False
 
 
-def read_record(value: bytes | None, appended_us: int, max_clock_skew_us: int) -> Chunk | LowMark:
+def read_record(
+    value: bytes | None, appended_us: int, max_clock_skew_us: int, names: Pseudonyms = CLEAR
+) -> Chunk | LowMark:
     """Parse and check one record's value.
 
     Args:
         value: of the record; None is a tombstone, which has no meaning here.
         appended_us: the broker's append time, to tell an absurd capture time.
         max_clock_skew_us: how far from it a capture time may lie.
+        names: what the household and the device are called from here on.
 
     Raises:
         BadRecordError: with what is wrong.
@@ -93,6 +100,8 @@ def read_record(value: bytes | None, appended_us: int, max_clock_skew_us: int) -
     """
     if not value:
         raise BadRecordError("decode", "empty record")
+    if len(value) > MAX_RECORD_BYTES:
+        raise BadRecordError("decode", f"a record of more than {MAX_RECORD_BYTES >> 10} KiB")
     try:
         message = AudioChunk.FromString(value)
     except DecodeError:
@@ -126,8 +135,8 @@ def read_record(value: bytes | None, appended_us: int, max_clock_skew_us: int) -
     _check_time(message.capture_time_us, appended_us, max_clock_skew_us)
     return Chunk(
         request_id=message.request_id,
-        household=message.household_id,
-        device=message.device_id,
+        household=names.household(message.household_id),
+        device=names.device(message.device_id),
         wake_word=message.wake_word,
         locale=message.locale,
         seq=message.seq,

@@ -75,9 +75,11 @@ def run(
         raise ConfigError(f"{beam_args[0]!r} is not an option: what is meant for Beam goes after --")
     settings = load_settings(config, flags)
     from pipeline.matching import load_calibration
+    from pipeline.pseudonyms import pseudonyms_of
     from pipeline.topics import check_cluster
 
     load_calibration(settings)
+    pseudonyms_of(settings)
     check_cluster(settings)
     logging.getLogger("kafka").setLevel(logging.WARNING)
     from pipeline.logs import configure_logs
@@ -97,9 +99,11 @@ def config_check(config: ConfigFile = None, **flags: Any) -> None:
     """Say what is wrong with the settings or the cluster before anything starts."""
     settings = load_settings(config, flags)
     from pipeline.matching import load_calibration
+    from pipeline.pseudonyms import pseudonyms_of
     from pipeline.topics import check_cluster
 
     load_calibration(settings)
+    pseudonyms_of(settings)
     check_cluster(settings)
     print(f"settings and topics at {settings.bootstrap_servers} are as the job needs them")
 

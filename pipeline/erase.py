@@ -40,8 +40,9 @@ class Keeping:
 
 
 @with_settings(
-    "bootstrap_servers", "audio_topic", "decisions_topic", "media_topic", "dead_letter_topic", "control_topic"
-)
+    "bootstrap_servers", "audio_topic", "decisions_topic", "media_topic", "dead_letter_topic", "control_topic",
+    "hash_ids", "hash_ids_key_file",
+)  # fmt: skip
 def erase(
     household: Annotated[str, typer.Option("--household", help="As the gateway names it.", metavar="ID")],
     config: ConfigFile = None,
@@ -53,7 +54,10 @@ def erase(
     if not 0 < len(household) <= MAX_ID_LENGTH:
         raise InputError(f"a household's id has 1 to {MAX_ID_LENGTH} characters")
     settings = load_settings(config, flags)
+    from pipeline.pseudonyms import pseudonyms_of
     from pipeline.topics import check_cluster
+
+    household = pseudonyms_of(settings).household(household)  # as workers and decisions know it
 
     check_cluster(
         settings,

@@ -33,7 +33,7 @@ class NotFoundError(InputError):
 _SETTINGS = (
     "bootstrap_servers", "audio_topic", "decisions_topic", "media_topic", "control_topic", "window_s",
     "window_requests", "partners", "shards", "false_ignore_budget", "budget_concurrency", "airing_share",
-    "catalogue_entries", "discovery_delay_ms", "max_clock_skew_s",
+    "catalogue_entries", "discovery_delay_ms", "max_clock_skew_s", "hash_ids", "hash_ids_key_file",
 )  # fmt: skip
 
 
@@ -85,8 +85,10 @@ def explain(
         TopicError: a topic cannot be read.
 
     """
+    from pipeline.pseudonyms import pseudonyms_of
     from pipeline.trace import Explanation, Trace
 
+    names = pseudonyms_of(settings)
     progress("looking for the request", 0, 0)
     published = _published(settings, request_id, since_ms)
     own, appended_ms = _own(settings, request_id, since_ms, until_ms, published)
@@ -112,8 +114,8 @@ def explain(
     return Explanation(
         request_id=request_id,
         route=route.name,
-        household=own[0].household_id,
-        device=own[0].device_id,
+        household=names.household(own[0].household_id),
+        device=names.device(own[0].device_id),
         start_us=own[0].capture_time_us,
         audio_ms=max((growth.audio_ms for growth in own_growths), default=0),
         window_requests=len(neighbours - {request_id}),
@@ -225,6 +227,7 @@ def _route(
     from pipeline.matching import load_bits, load_calibration, policy_of
     from pipeline.media_topic import averages
     from pipeline.messages.hushword_pb2 import AudioChunk, MediaFingerprint
+    from pipeline.pseudonyms import pseudonyms_of
     from pipeline.wire import BadMediaError, average_from_message, entry_from_message
 
     partitions = sorted({record.partition for record, _ in heard})
@@ -233,6 +236,7 @@ def _route(
         max_clock_skew_us=int(settings.max_clock_skew_s * 1e6),
         max_held=len(heard) + 1,
         max_open=len(heard) + 1,
+        household_requests_per_minute=len(heard) + 1,
         shards=settings.shards,
     )
     scope = f"{own.wake_word}/{own.locale}"
@@ -246,9 +250,9 @@ def _route(
         if known is not None and message.kind == MediaFingerprint.KNOWN and message.added_us <= appended_ms * 1000:
             with suppress(BadMediaError):  # the job has made a dead letter of it
                 known.put(message.wake_word, message.locale, entry_from_message(message))
-    assembler = Assembler(
-        limits, load_bits(settings), dict.fromkeys(partitions, 0), known=nothing if known is None else known.of
-    )
+    names = pseudonyms_of(settings)
+    of = nothing if known is None else known.of
+    assembler = Assembler(limits, load_bits(settings), dict.fromkeys(partitions, 0), known=of, names=names)
     for record, _ in heard:
         try:
             assembler.take(record.partition, record.offset, record.timestamp * 1000, record.value)
@@ -259,7 +263,7 @@ def _route(
     mark = AudioChunk(low_mark_us=mark_us).SerializeToString()
     for partition in partitions:
         assembler.take(partition, 2**62, mark_us, mark)
-    name = f"{scope}/{zlib.crc32(own.household_id.encode()) % settings.shards}"
+    name = f"{scope}/{zlib.crc32(names.household(own.household_id).encode()) % settings.shards}"
     growths = assembler.release().get(name, [])
 
     calibration = load_calibration(settings)

@@ -8,10 +8,9 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.chunks import HOLE_US, BadRecordError, Chunk, LowMark, read_record
+from pipeline.chunks import HOLE_US, MAX_REQUEST_S, BadRecordError, Chunk, LowMark, read_record
 from pipeline.marks import NEVER_US, PartitionMark
 
-MAX_REQUEST_S = 60.0  # nobody talks to a device for so long: what is longer is cut
 _CLOSED_KEPT = 100_000  # ids of requests that are over, to know their stragglers by
 
 Cut = Literal["gap", "no final chunk", "too long"]

@@ -56,6 +56,7 @@ def limits_of(settings: Settings) -> AssemblyLimits:
         timeout_us=int(settings.request_timeout_s * 1e6),
         max_clock_skew_us=int(settings.max_clock_skew_s * 1e6),
         max_open=settings.max_open_requests,
+        household_requests_per_minute=settings.household_requests_per_minute,
         shards=settings.shards,
     )
 

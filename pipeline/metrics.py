@@ -33,6 +33,7 @@ CHUNKS = Counter("hushword_chunks", "Audio chunks read that could be used.")
 AUDIO_BYTES = Counter("hushword_audio_bytes", "PCM bytes in the chunks read.")
 REQUESTS = Counter("hushword_requests", "Requests whose first chunk was heard.")
 CHUNKS_LEFT_OUT = Counter("hushword_chunks_left_out", "Chunks read that were not heard.", ["reason"])
+REQUESTS_LEFT_OUT = Counter("hushword_requests_left_out", "Requests that a bound ended: accepted.", ["reason"])
 REQUEST_GAPS = Counter("hushword_request_gaps", "Requests that ended at a hole in their audio.")
 CHUNKS_RELEASED_EARLY = Counter("hushword_chunks_released_early", "Chunks that did not wait for a partition behind.")
 LOW_MARK_RECORDS = Counter("hushword_low_mark_records", "Low mark records read.")
@@ -115,6 +116,8 @@ OF_READER: Mapping[str, Counter] = {
     "held_overflow": CHUNKS_RELEASED_EARLY,
     "duplicate_chunks": CHUNKS_LEFT_OUT.labels("duplicate"),
     "chunks_after_gap": CHUNKS_LEFT_OUT.labels("after_gap"),
+    "requests_over_household_rate": REQUESTS_LEFT_OUT.labels("household_rate"),
+    "requests_too_long": REQUESTS_LEFT_OUT.labels("too_long"),
     "chunks_over_limit": CHUNKS_LEFT_OUT.labels("open_requests"),
     "known_looks": KNOWN_LOOKS,
     "chunks_of_routes_over_limit": CHUNKS_LEFT_OUT.labels("routes"),

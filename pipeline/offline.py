@@ -20,6 +20,7 @@ from pipeline.known import KnownCatalogue
 from pipeline.matching import limits_of, load_bits, load_calibration, policy_of
 from pipeline.messages.hushword_pb2 import AudioChunk
 from pipeline.options import Settings
+from pipeline.pseudonyms import pseudonyms_of
 from pipeline.recording import Recording
 from pipeline.replay import END_MARK_AFTER_S
 from pipeline.wire import decision
@@ -69,7 +70,7 @@ def hear(
     """
     calibration = load_calibration(settings)
     of = nothing if known is None else known.of
-    assembler = Assembler(limits_of(settings), load_bits(settings), {0: 0}, known=of)
+    assembler = Assembler(limits_of(settings), load_bits(settings), {0: 0}, known=of, names=pseudonyms_of(settings))
     growths: list[tuple[str, Growth]] = []
     records = done = end_us = 0
 

@@ -118,6 +118,9 @@ class Settings(BaseSettings):
     max_open_requests: int = Field(
         20_000, ge=1, le=10_000_000, description="Most requests open at once in a reader; more end in 'accept'."
     )
+    household_requests_per_minute: int = Field(
+        60, ge=1, le=1_000_000, description="Most requests a household and minute of capture; more end in 'accept'."
+    )
     catalogue_entries: int = Field(1000, ge=1, le=1_000_000, description="Most discovered averages kept per route.")
     catalogue_ttl_s: float = Field(
         7 * 86_400.0, ge=1.0, le=3.2e7, description="How long a discovered average stays valid, in s of capture time."
@@ -144,6 +147,10 @@ class Settings(BaseSettings):
         None, ge=1, le=65_535, description="Port for /metrics, /healthz and /readyz; none is served by default."
     )
     metrics_host: str = Field("127.0.0.1", min_length=1, description="Address at which metrics_port is served.")
+    hash_ids: bool = Field(
+        default=False, description="Replace the ids of households and devices by keyed hashes as soon as they are read."
+    )
+    hash_ids_key_file: Path | None = Field(None, description="File with the key of these hashes, 16 bytes or more.")
     log_format: Literal["text", "json"] = Field("text", description="Lines of the log: text, or JSON with ids.")
 
     @field_validator("bootstrap_servers")
@@ -199,6 +206,8 @@ class Settings(BaseSettings):
                 "audio_topic, decisions_topic, media_topic, dead_letter_topic and control_topic must be five different"
                 " topics"
             )
+        if self.hash_ids and self.hash_ids_key_file is None:
+            raise ValueError("hash_ids takes a key: set hash_ids_key_file")
         if self.request_timeout_s * 1000 <= self.reorder_ms:
             raise ValueError(
                 f"request_timeout_s ({self.request_timeout_s:g}) must be longer than reorder_ms ({self.reorder_ms})"

@@ -5,6 +5,7 @@ import secrets
 from pathlib import Path
 
 from pipeline.errors import InputError
+from pipeline.options import Settings
 
 _KEY_BYTES = 32
 _SHORTEST_KEY_BYTES = 16
@@ -39,6 +40,22 @@ class Pseudonyms:
         if self._key is None:
             return identifier
         return hashlib.blake2b(identifier.encode(), digest_size=16, key=self._key, person=kind).hexdigest()
+
+
+# Ids as they are.
+CLEAR = Pseudonyms(None)
+
+
+def pseudonyms_of(settings: Settings) -> Pseudonyms:
+    """Give what the settings make of the ids of households and devices; those of requests stay.
+
+    Raises:
+        InputError: their key cannot be used.
+
+    """
+    if not settings.hash_ids or settings.hash_ids_key_file is None:
+        return CLEAR
+    return Pseudonyms(read_key(settings.hash_ids_key_file))
 
 
 def new_key() -> bytes:

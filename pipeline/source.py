@@ -32,6 +32,7 @@ from pipeline.marks import NEVER_US
 from pipeline.matching import limits_of, load_bits
 from pipeline.messages.internal_pb2 import Batch, DeadLetter, Progress
 from pipeline.options import Settings
+from pipeline.pseudonyms import pseudonyms_of
 from pipeline.wire import dead_letter, growth_to_message
 
 log = logging.getLogger(__name__)
@@ -184,6 +185,7 @@ class Reader:
             new_from,
             position.low_mark_us,
             lambda wake_word, locale: None if known is None else known.catalogue.of(wake_word, locale),
+            pseudonyms_of(settings),
         )
         self._consumer = _consumer(settings)
         self._assigned: list[TopicPartition] = []

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from records import EPOCH_US, Piece, pieces, record
 
-from pipeline.chunks import BadRecordError
-from pipeline.gather import MAX_REQUEST_S, Gathered, Gatherer, GatherLimits, LeftOut
+from pipeline.chunks import MAX_REQUEST_S, BadRecordError
+from pipeline.gather import Gathered, Gatherer, GatherLimits, LeftOut
 from pipeline.messages.hushword_pb2 import AudioChunk
 
 LIMITS = GatherLimits(reorder_us=100_000, timeout_us=2_000_000)

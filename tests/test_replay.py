@@ -197,7 +197,7 @@ def test_a_stopped_replay_goes_on_with_nothing_lost_or_twice(recording: Recordin
 
     first = replay(
         recording,
-        kafka,
+        settings,
         "test-replay-stopped",
         20,
         epoch_s=epoch_s,

@@ -14,7 +14,7 @@ from pipeline.options import load_settings
 HOST, PORT = "127.0.0.1", 8470
 MONITOR_SETTINGS = (
     "bootstrap_servers", "audio_topic", "decisions_topic", "media_topic", "dead_letter_topic", "group_id",
-    "false_ignore_budget", "bits", "filters", "calibration",
+    "false_ignore_budget", "bits", "filters", "calibration", "hash_ids", "hash_ids_key_file",
 )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from pipeline.matching import load_bits
 from pipeline.messages import hushword_pb2 as pb
 from pipeline.monitor.model import MAX_REQUESTS, Model
 from pipeline.options import Settings
+from pipeline.pseudonyms import pseudonyms_of
 from pipeline.topics import topic_names
 from pipeline.wire import BadMediaError, average_from_message
 
@@ -143,7 +144,9 @@ class Follower(threading.Thread):
             consumer.seek(at, self._next[at])
         audio = {at.partition: offset for at, offset in self._next.items() if self._roles[at.topic] == "audio"}
         if self._assembler is None:
-            self._assembler = Assembler(_limits(self._settings), load_bits(self._settings), audio)
+            self._assembler = Assembler(
+                _limits(self._settings), load_bits(self._settings), audio, names=pseudonyms_of(self._settings)
+            )
         for at in new:
             if self._roles[at.topic] == "audio" and at.partition not in self._assembler.positions():
                 self._assembler.add_partition(at.partition, self._next[at])
@@ -210,4 +213,5 @@ def _limits(settings: Settings) -> AssemblyLimits:
         max_clock_skew_us=int(settings.max_clock_skew_s * 1e6),
         max_open=MAX_REQUESTS,
         max_held=10 * POLL_RECORDS,
+        household_requests_per_minute=MAX_REQUESTS,
     )
