@@ -42,6 +42,7 @@ _CONFIGS: dict[Role, dict[str, str]] = {
     "decisions": {
         **_APPEND_TIME,
         "retention.ms": str(DECISIONS_RETENTION_MS),
+        "segment.ms": str(DECISIONS_RETENTION_MS // 7),
     },
     "media": {
         "cleanup.policy": "compact",

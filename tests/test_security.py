@@ -14,6 +14,7 @@ from secured import PASSWORD, Certificates, SecuredKafka
 import pipeline
 from pipeline.cli import main
 from pipeline.decisions import read_topic
+from pipeline.erase import keeping
 from pipeline.job import build
 from pipeline.kafka_clients import client_arguments
 from pipeline.messages.hushword_pb2 import AudioChunk
@@ -276,6 +277,17 @@ def _until(job: Job, condition: Callable[[], bool]) -> None:
         job.check()
         assert time.monotonic() < deadline_s, job.tail()
         time.sleep(0.1)
+
+
+def test_what_names_a_household_goes_when_it_is_said_to(broker: SecuredKafka) -> None:
+    """As created: six hours of voices, seven days of decisions, and a segment more at most."""
+    hour_ms = 3_600_000
+    kept = keeping(Settings(bootstrap_servers=broker.bootstrap_servers))
+    assert {role: (topic.retention_ms, topic.at_most_ms) for role, topic in kept.items()} == {
+        "audio": (6 * hour_ms, 7 * hour_ms),
+        "dead_letter": (6 * hour_ms, 7 * hour_ms),
+        "decisions": (7 * 24 * hour_ms, 8 * 24 * hour_ms),
+    }
 
 
 def test_every_client_is_made_with_the_settings() -> None:
