@@ -27,10 +27,11 @@ def depth(oncall: tuple[str, str]) -> Dashboard:
         graph("Audio", "PCM bytes in the chunks read.", "Bps", (rate("hushword_audio_bytes_total"), "audio")),
         graph(
             "Left out",
-            "Chunks that were not heard: sent twice, after a hole, or over a bound; and requests that ended at a hole."
-            " What is left out is accepted.",
+            "Chunks that were not heard: sent twice, after a hole, or over a bound; requests that a hole or a bound"
+            " ended. What is left out is accepted.",
             "ops",
             (rate("hushword_chunks_left_out_total", "reason"), "{{reason}}"),
+            (rate("hushword_requests_left_out_total", "reason"), "requests: {{reason}}"),
             (rate("hushword_request_gaps_total"), "requests with a hole"),
         ),
         graph(
