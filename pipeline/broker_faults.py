@@ -18,6 +18,8 @@ from pipeline.options import ConfigError, Settings
 _ANSWER_S = 5.0
 # X509_V_ERR_*, as OpenSSL numbers them.
 _NOT_YET_VALID, _EXPIRED, _WRONG_NAMES = 9, 10, (62, 64)
+# Alerts of TLS that are about a certificate, or may be.
+_OF_CERTIFICATES = ("CERTIFICATE", "UNKNOWN_CA", "HANDSHAKE_FAILURE")
 # Kafka's protocol: two requests, and what they are answered.
 _SASL_HANDSHAKE, _SASL_AUTHENTICATE = 17, 36
 _NO_ERROR, _UNSUPPORTED_MECHANISM, _ILLEGAL_SASL_STATE = 0, 33, 34
@@ -113,7 +115,7 @@ def _of_certificate(error: ssl.SSLCertVerificationError, host: str) -> str:
 
 def _of_handshake(settings: Settings, server: str, error: OSError) -> str:
     reason = (error.reason if isinstance(error, ssl.SSLError) else None) or type(error).__name__
-    if "ALERT" in reason:
+    if "ALERT" in reason and any(name in reason for name in _OF_CERTIFICATES):
         ours = settings.ssl_certfile
         if ours is None:
             return f"{server} ended the TLS handshake ({reason}): it asks for a certificate of ours (ssl_certfile)"

@@ -183,15 +183,15 @@ class CommitOffsets(beam.DoFn):
         except KafkaError as error:  # a broker that does not answer is no reason to end
             if not error.retriable:
                 raise
-            refused = [type(error)]
+            refused = dict.fromkeys(offsets, type(error))
         else:
-            refused = [error for error in answers.values() if error is not NoError]
-        for refusal in refused:
+            refused = {at: error for at, error in answers.items() if error is not NoError}
+        for at, refusal in refused.items():
             if issubclass(refusal, AuthorizationError):  # nobody mends that by waiting
-                raise refusal(f"group {self._settings.group_id!r} may not commit its offsets")
+                raise refusal(f"group {self._settings.group_id!r} may not commit the offsets of {at.topic!r}")
         if refused:
             # Not lost: the next progress, within a second, commits what this one would have.
             metrics.COMMITS_REFUSED.inc()
-            log.warning("the commit of offsets was refused: %s", refused[0].__name__)
+            log.warning("the commit of offsets was refused: %s", next(iter(refused.values())).__name__)
             return
         self._committed = offsets
