@@ -211,6 +211,7 @@ def test_a_right_that_is_missing_is_named_before_anything_starts(
         ("shadow", "status"),
         ("shadow", "on"),
         ("media", "list"),
+        ("media", "remove", "k-0"),
         ("dlq", "list"),
         ("decisions",),
         ("erase", "--household", "h"),
