@@ -225,7 +225,7 @@ def _route(
     from pipeline.control import BLOCK, given
     from pipeline.known import KnownCatalogue
     from pipeline.matching import load_bits, load_calibration, policy_of
-    from pipeline.media_topic import averages
+    from pipeline.media_topic import fingerprints
     from pipeline.messages.hushword_pb2 import AudioChunk, MediaFingerprint
     from pipeline.pseudonyms import pseudonyms_of
     from pipeline.wire import BadMediaError, average_from_message, entry_from_message
@@ -242,7 +242,7 @@ def _route(
     scope = f"{own.wake_word}/{own.locale}"
     media = [
         message
-        for message in averages(settings).values()
+        for message in fingerprints(settings).values()
         if message.bits == load_bits(settings).name and f"{message.wake_word}/{message.locale}" == scope
     ]
     known = KnownCatalogue.of_settings(settings)

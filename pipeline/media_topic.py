@@ -25,20 +25,6 @@ def fingerprints(settings: Settings) -> dict[str, MediaFingerprint]:
     return found
 
 
-def averages(settings: Settings) -> dict[str, MediaFingerprint]:
-    """Give the newest of each discovered average.
-
-    Raises:
-        TopicError: the topic cannot be read.
-
-    """
-    return {
-        media_id: message
-        for media_id, message in fingerprints(settings).items()
-        if message.kind == MediaFingerprint.DISCOVERED
-    }
-
-
 def known(settings: Settings) -> dict[str, MediaFingerprint]:
     """Give the newest of each entry of known media, of whatever bits.
 
