@@ -12,7 +12,7 @@ from known import message
 from prometheus_client import CollectorRegistry, generate_latest
 from records import RATE_HZ, noise
 from sounds import write_recording
-from watched import Samples, Served, paused, publish_faults, publish_odd_decisions, samples, wait
+from watched import Samples, Served, paused, publish_faults, publish_odd_decisions, publish_requests, samples, wait
 
 from pipeline.chunks import LETTER_STAGES
 from pipeline.control import publish
@@ -98,8 +98,10 @@ def test_every_metric_moves_and_says_what_is_on_the_topics(recording: Recording)
                 replayed = replay(recording, settings, settings.audio_topic, 20.0)
                 wait(job, lambda: total(served.samples(), "hushword_low_mark_records_total") == PARTITIONS)
                 chunks = replayed.chunks + publish_faults(settings)
+                chunks += publish_requests(settings, settings.household_requests_per_minute + 3)
                 wait(job, lambda: total(served.samples(), "hushword_growths_left_out_total") >= 2)
                 wait(job, lambda: total(served.samples(), "hushword_media_records_left_out_total") == 2)
+                wait(job, lambda: total(served.samples(), "hushword_requests_left_out_total") == 3)
                 decisions = read_topic(settings)
                 publish_odd_decisions(settings, decisions[0])
 

@@ -109,6 +109,18 @@ def publish_faults(settings: Settings) -> int:
     return len(good) + 1  # the household that takes another's id is seen after the chunk is
 
 
+def publish_requests(settings: Settings, requests: int) -> int:
+    """As many requests of one household in the same moment, a minute late; gives the number of their chunks."""
+    at_us = round(time.time() * 1e6) - 60_000_000
+    with producing(settings) as producer:
+        for number in range(requests):
+            asked = record(
+                request_id=f"late-{number}", household_id="household-h", wake_word="computer", capture_time_us=at_us
+            )
+            producer.send(settings.audio_topic, key=b"late", value=asked.SerializeToString(), partition=0)
+    return requests
+
+
 def publish_odd_decisions(settings: Settings, again: DecisionLine) -> None:
     """One that was told before, and one that is none."""
     told = Decision(decision_id=again.decision_id, request_id=again.request_id, reason=Decision.CONCURRENT)
