@@ -25,6 +25,7 @@ from pipeline.record_command import RECORD_SETTINGS, record
 from pipeline.replay_command import replay
 from pipeline.shadow import app as shadow
 from pipeline.simulate.command import simulate
+from pipeline.worker_pool_command import worker_pool
 
 EXIT_FAILED, EXIT_BAD_INPUT = 1, 2
 
@@ -138,6 +139,7 @@ app.command("demo")(demo)
 app.command("explain")(explain)
 app.command("erase")(erase)
 app.command("decisions")(list_decisions)
+app.command("worker-pool")(worker_pool)
 media.command("export-device")(with_settings(*EXPORT_DEVICE_SETTINGS)(export_device))
 
 
