@@ -8,7 +8,7 @@ SOURCES := $(shell find matcher pipeline -type f -not -path '*/__pycache__/*' 2>
 RECORDING ?=
 ARGS ?=
 
-.PHONY: help setup demo evaluate test test-slow test-flink test-browser test-device gcc lint format bench chromium proto picture screenshots clean test-prometheus dashboards device-tables sbom audit
+.PHONY: help setup demo evaluate test test-slow test-flink test-browser test-device gcc lint format bench chromium proto picture screenshots clean test-prometheus test-k8s dashboards rules device-tables sbom audit
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -38,7 +38,7 @@ evaluate: $(INSTALLED)  ## the job over a labelled recording: make evaluate RECO
 	@$(BIN)/hushword evaluate "$(RECORDING)" --run $(ARGS)
 
 test: $(INSTALLED)  ## all tests but the long ones
-	$(BIN)/pytest -m "not slow and not flink and not browser and not prometheus and not device" $(ARGS)
+	$(BIN)/pytest -m "not slow and not flink and not browser and not prometheus and not device and not k8s" $(ARGS)
 
 test-slow: $(INSTALLED)  ## the long ones: whole recordings, ten thousand bad records
 	$(BIN)/pytest -m "slow" $(ARGS)
@@ -69,6 +69,10 @@ test-prometheus: $(INSTALLED)  ## rules, dashboards and an incident on a real Pr
 	@bash deploy/prometheus/fetch
 	$(BIN)/pytest -m "prometheus" $(ARGS)
 
+test-k8s: $(INSTALLED)  ## the manifests, rendered, against the operators' own definitions; and the images' recipe
+	@$(BIN)/python k8s/fetch.py
+	$(BIN)/pytest -m "k8s" $(ARGS)
+
 lint: $(VENV)/.ready  ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -83,6 +87,9 @@ bench: $(INSTALLED)  ## speed, latency and memory, each beside a baseline
 
 dashboards: $(VENV)/.ready  ## deploy/grafana/*.json, from the Python beside them
 	@$(BIN)/python deploy/grafana
+
+rules: $(VENV)/.ready  ## k8s/components/prometheus/rules.yaml, from deploy/prometheus
+	@$(BIN)/python deploy/prometheus
 
 picture: $(INSTALLED)  ## docs/demo.svg: the demonstration runs for real, and its terminal is drawn
 	@$(BIN)/python docs/record_demo.py docs/demo.svg
