@@ -7,8 +7,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import jsonschema
-import kubernetes_validate
 import pytest
 import yaml
 
@@ -54,6 +52,14 @@ def find(objects: list[Object], kind: str, name: str = "") -> Object:
     """Give the one object of a kind (and name)."""
     (found,) = [o for o in objects if o["kind"] == kind and name in ("", o["metadata"]["name"])]
     return found
+
+
+def beam_args(objects: list[Object]) -> list[str]:
+    """Give the options with which the job's jar is made."""
+    (init,) = find(objects, "FlinkDeployment")["spec"]["jobManager"]["podTemplate"]["spec"]["initContainers"]
+    run, end_of_ours, *rest = init["args"]
+    assert (run, end_of_ours) == ("run", "--")
+    return rest
 
 
 @functools.cache
@@ -106,6 +112,8 @@ def _problems_of(item: Object, version: str) -> Iterator[str]:
         return
     # Some definitions leave out what every object has.
     body = {key: value for key, value in item.items() if key not in {"apiVersion", "kind", "metadata"}}
+    import jsonschema
+
     for error in jsonschema.Draft202012Validator(schema).iter_errors(body):
         yield f"{error.json_path}: {error.message}"
     # Definitions say nothing of metadata, and a pod's template is a pod to the API server in the end.
@@ -118,6 +126,8 @@ def _problems_of(item: Object, version: str) -> Iterator[str]:
 
 
 def _against_kubernetes(item: Object, version: str) -> Iterator[str]:
+    import kubernetes_validate
+
     try:
         kubernetes_validate.validate(item, version, strict=True)
     except kubernetes_validate.ValidationError as error:

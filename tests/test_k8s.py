@@ -10,7 +10,19 @@ from typing import Any
 import pytest
 import yaml
 from apache_beam.options.pipeline_options import FlinkRunnerOptions, PipelineOptions, PortableOptions
-from manifests import OVERLAYS, ROOT, VERSIONS, Object, careless, find, problems, rendered, templates, written
+from manifests import (
+    OVERLAYS,
+    ROOT,
+    VERSIONS,
+    Object,
+    beam_args,
+    careless,
+    find,
+    problems,
+    rendered,
+    templates,
+    written,
+)
 
 from pipeline import topics
 from pipeline.options import ENV_PREFIX, Settings, load_settings
@@ -180,29 +192,22 @@ def test_the_environment_is_settings_that_there_are(container: str, monkeypatch:
     assert settings.group_id == "hushword"  # in ACLs and the trigger
 
 
-def options_of(objects: list[Object]) -> list[str]:
-    (init,) = find(objects, "FlinkDeployment")["spec"]["jobManager"]["podTemplate"]["spec"]["initContainers"]
-    run, rest, *beam_args = init["args"]
-    assert (run, rest) == ("run", "--")
-    return beam_args
-
-
 def test_the_jar_is_made_for_the_pool_beside_the_task_manager() -> None:
     """Every option is one that Beam knows; the jar is where Flink looks for it."""
     deployment = find(written("job.yaml"), "FlinkDeployment")["spec"]
-    options = PipelineOptions(options_of(written("job.yaml")))
+    options = PipelineOptions(beam_args(written("job.yaml")))
     flink, portable = options.view_as(FlinkRunnerOptions), options.view_as(PortableOptions)
     assert f"local://{portable.output_executable_path}" == deployment["job"]["jarURI"]
     assert (portable.environment_type, portable.environment_config) == ("EXTERNAL", f"127.0.0.1:{PORT}")
     assert flink.flink_job_server_jar == "/opt/beam/job-server.jar"  # deploy/images/Dockerfile
     assert deployment["flinkConfiguration"]["taskmanager.numberOfTaskSlots"] == "1"  # one pool, one reader at most
     # Beam's own options of Flink are the job server's: Python does not know them.
-    unknown = {name.partition("=")[0] for name in options_of(written("job.yaml"))} - {
+    unknown = {name.partition("=")[0] for name in beam_args(written("job.yaml"))} - {
         f"--{name}" for name in options.get_all_options()
     }
     assert unknown <= {"--max_bundle_time_mills", "--max_bundle_size", "--checkpointing_interval"}
     seconds = deployment["flinkConfiguration"]["execution.checkpointing.interval"].removesuffix(" s")
-    assert f"--checkpointing_interval={seconds}000" in options_of(written("job.yaml"))  # the operator knows it, too
+    assert f"--checkpointing_interval={seconds}000" in beam_args(written("job.yaml"))  # the operator knows it, too
 
 
 # Nobody may do more than they must.

@@ -10,7 +10,7 @@ from pipeline.local.process import LOOPBACK, ServerProcess
 from pipeline.local.service import LocalService
 
 # Flink and Beam reach into these packages of the JDK.
-_OPENED = (
+OPENED = (
     *(f"java.{package}" for package in ("io", "lang", "lang.invoke", "net", "nio", "time", "util", "util.concurrent")),
     "sun.nio.ch",
 )
@@ -64,6 +64,6 @@ class LocalFlink(LocalService):
             heap=self.heap,
             temporary=scratch,
             before=[write_loopback_jar(ensure(FLINK), self.directory / "loopback.jar")],
-            options=[f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in _OPENED],
+            options=[f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in OPENED],
         )
         return ServerProcess("Beam's Flink job server", command, self.log_path)
