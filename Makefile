@@ -70,6 +70,8 @@ test-prometheus: $(INSTALLED)  ## rules, dashboards and an incident on a real Pr
 	$(BIN)/pytest -m "prometheus" $(ARGS)
 
 test-k8s: $(INSTALLED)  ## the manifests, rendered, against the operators' own definitions; and the images' recipe
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar off \
+		--constraint constraints.txt '.[k8s]'
 	@$(BIN)/python k8s/fetch.py
 	$(BIN)/pytest -m "k8s" $(ARGS)
 

