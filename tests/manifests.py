@@ -22,20 +22,23 @@ FETCHED = cache_directory() / "kubernetes"
 
 
 @functools.cache
-def _built(folder: str) -> str:
+def _built(folder: Path) -> str:
     kustomize = FETCHED / "kustomize"
     if not kustomize.exists():
         pytest.skip("kustomize is not there: `make test-k8s` fetches it")
-    done = subprocess.run(
-        [kustomize, "build", ROOT / "k8s" / folder], capture_output=True, text=True, check=False, timeout=60
-    )
+    done = subprocess.run([kustomize, "build", folder], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
+def built(folder: Path) -> list[Object]:
+    """Give a folder's objects, fresh ones each time; skip where kustomize is not there."""
+    return objects_of(_built(folder))
+
+
 def rendered(overlay: str) -> list[Object]:
-    """Give an overlay's objects, fresh ones each time; skip where kustomize is not there."""
-    return objects_of(_built(f"overlays/{overlay}"))
+    """Give an overlay's objects."""
+    return built(ROOT / "k8s" / "overlays" / overlay)
 
 
 def objects_of(text: str) -> list[Object]:

@@ -3,8 +3,10 @@
 Those marked k8s render with kustomize and know the operators' definitions, which `make test-k8s` fetches.
 """
 
+import os
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from manifests import (
     VERSIONS,
     Object,
     beam_args,
+    built,
     careless,
     find,
     problems,
@@ -116,6 +119,34 @@ def test_what_is_named_is_there(overlay: list[Object]) -> None:
     assert set(re.findall(r"secretName: (\S+)", text)) <= secrets
     assert not [o for o in overlay if o["kind"] == "Secret"]
     assert {o["metadata"].get("namespace") for o in overlay if o["kind"] != "Namespace"} == {"hushword"}
+
+
+@pytest.mark.k8s
+def test_another_job_begins_without_the_checkpoints_of_the_last(tmp_path: Path) -> None:
+    """They hold the settings that the reader began with."""
+    base, change = (os.path.relpath(ROOT / "k8s" / name, tmp_path) for name in ("base", "components/another-job"))
+    (tmp_path / "kustomization.yaml").write_text(f"resources: [{base}]\ncomponents: [{change}]\n")
+    assert find(built(tmp_path), "FlinkDeployment")["spec"]["job"]["upgradeMode"] == "stateless"
+    assert find(rendered("production"), "FlinkDeployment")["spec"]["job"]["upgradeMode"] == "last-state"
+
+
+@pytest.mark.k8s
+def test_what_is_scraped_is_a_port_that_there_is() -> None:
+    objects = rendered("production")
+    ports = {
+        port["name"]: port["containerPort"]
+        for item in objects
+        for _, template in templates(item)
+        for container in template["spec"]["containers"]
+        for port in container.get("ports", ())
+    }
+    assert ports == {"metrics": 9108, "flink-metrics": 9249, "http": 8470}
+    scraped = [e for o in objects if o["kind"] == "PodMonitor" for e in o["spec"]["podMetricsEndpoints"]]
+    assert {each["port"] for each in scraped} == {"metrics", "flink-metrics", "tcp-prometheus"}  # the last: Strimzi's
+    reporter = find(objects, "FlinkDeployment")["spec"]["flinkConfiguration"]["metrics.reporter.prom.port"]
+    assert int(reporter) == ports["flink-metrics"]
+    allowed = find(objects, "NetworkPolicy", "prometheus-to-job")["spec"]["ingress"][0]["ports"]
+    assert {each["port"] for each in allowed} == {ports["metrics"], ports["flink-metrics"]}
 
 
 def mismatches(objects: list[Object]) -> list[str]:
