@@ -11,7 +11,7 @@ ARGS ?=
 .PHONY: help setup demo evaluate test test-slow test-flink test-browser test-device gcc lint format bench chromium proto picture screenshots clean test-prometheus test-k8s dashboards rules device-tables sbom audit
 
 help:  ## this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 setup: $(INSTALLED)  ## .venv with hushword and everything that it is developed with
 

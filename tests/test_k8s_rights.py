@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -172,10 +173,9 @@ def test_voices_are_heard_by_those_who_must(deployed: Deployed, user: str) -> No
     consumer = KafkaConsumer(**client_arguments(settings), enable_auto_commit=False, auto_offset_reset="earliest")
     try:
         consumer.assign([TopicPartition(settings.audio_topic, 0)])
-        if user in MAY_HEAR:
-            assert consumer.poll(timeout_ms=20_000)
-        else:
-            with pytest.raises(TopicAuthorizationFailedError):
-                consumer.poll(timeout_ms=20_000)
+        voices = {}
+        with suppress(TopicAuthorizationFailedError):  # a topic that is not even shown is silence
+            voices = consumer.poll(timeout_ms=5000)
+        assert bool(voices) == (user in MAY_HEAR)
     finally:
         consumer.close()
