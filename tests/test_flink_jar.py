@@ -121,7 +121,7 @@ def test_the_jar_decides_with_workers_from_the_pool(kafka: str, job_server_jar: 
             Running(flink, tmp_path / "flink.log") as job,
         ):
             stage.wait(job, lambda: len(stage.committed()) == stage.partitions)
-            replayed = replay(recording, kafka, stage.settings.audio_topic, 5.0)
+            replayed = replay(recording, stage.settings, stage.settings.audio_topic, 5.0)
             stage.wait_past(job, replayed.end_offsets)
         ignored = [decision.request_id for decision in stage.decisions()]
         assert sorted(ignored) == sorted(truth_of(recording, "ignore", "ignore_by_cache"))

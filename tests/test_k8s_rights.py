@@ -6,23 +6,25 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import secured
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import TopicAuthorizationFailedError
+from known import write_media
 from manifests import find, written
 from prometheus_client import CollectorRegistry
 from sounds import write_recording
 from stage import truth_of
 
 from pipeline.cli import main
+from pipeline.control import publish
 from pipeline.decisions import read_topic
 from pipeline.exporter import Exporter
+from pipeline.media_topic import known
 from pipeline.options import Settings
 from pipeline.recording import Recording
 from pipeline.replay import replay
 from pipeline.topics import admin_client, create_topics
 from pipeline.trial import Group, running_job
-
-secured = pytest.importorskip("secured", reason="there is no broker that insists on rights yet")
 
 USERS = [user["metadata"]["name"] for user in written("users.yaml")]
 OPERATIONS = {"DescribeConfigs": "DESCRIBE_CONFIGS"}
@@ -44,7 +46,7 @@ def rights(user: str) -> list[tuple[str, str, str]]:
 class Deployed:
     """A broker with the users of the manifests, and the topics."""
 
-    def __init__(self, broker: "secured.SecuredKafka", scratch: Path) -> None:
+    def __init__(self, broker: secured.SecuredKafka, scratch: Path) -> None:
         self._broker, self._password, self._ca = broker, scratch / "password", scratch / "ca.pem"
         self._password.write_text(secured.PASSWORD)
         create_topics(Settings(bootstrap_servers=broker.bootstrap_servers), PARTITIONS)
@@ -80,13 +82,19 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
 
 @pytest.fixture(scope="module")
 def heard(deployed: Deployed, tmp_path_factory: pytest.TempPathFactory) -> Recording:
-    """A recording that the gateway's user has sent, and that the job's user has decided about and committed."""
+    """A recording that the gateway's user has sent, and that the job's user has decided about and committed.
+
+    On the topic of known media is a record that is none, of which the job's user has made a dead letter.
+    """
     folder = write_recording(tmp_path_factory.mktemp("recording"), 3, events=1, homes=4, live=2, reruns=1)
     recording, settings, audio = (
         Recording.load(folder),
         deployed.settings("hushword-job"),
         deployed.settings("hushword-audio"),
     )
+    operator = deployed.settings("hushword-operator")
+    publish(operator, operator.media_topic, {"k-bad": b"\xff no fingerprint"})
+    media = TopicPartition(settings.media_topic, 0)
     with admin_client(settings) as admin, running_job(settings) as job:
         group = Group(admin, settings)
 
@@ -100,6 +108,8 @@ def heard(deployed: Deployed, tmp_path_factory: pytest.TempPathFactory) -> Recor
         wait_for(lambda: len(group.committed()) == PARTITIONS)
         ends = replay(recording, audio, audio.audio_topic, 5.0).end_offsets
         wait_for(lambda: group.committed() == ends)
+        wait_for(lambda: admin.list_group_offsets(settings.group_id)[settings.group_id][media].offset >= 1)
+        assert group.dead_letters() == 1
     return recording
 
 
@@ -124,6 +134,24 @@ def test_the_job_decides_and_a_gateway_is_told(deployed: Deployed, heard: Record
 @pytest.mark.usefixtures("heard")
 def test_people_can_do_their_work(deployed: Deployed, monkeypatch: pytest.MonkeyPatch, user: str, command: str) -> None:
     assert deployed.command(monkeypatch, user, *command.split()) == 0
+
+
+@pytest.mark.usefixtures("heard")
+def test_the_operator_alone_keeps_known_media(
+    deployed: Deployed, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    table, settings = write_media(tmp_path, {"advert": 7}, "alexa"), deployed.settings("hushword-operator")
+    others = sorted({*USERS} - {"hushword-operator", "hushword-job"})
+    for user in others:
+        assert deployed.command(monkeypatch, user, "media", "add", str(table)) != 0
+    assert not known(settings)
+    assert deployed.command(monkeypatch, "hushword-operator", "media", "add", str(table)) == 0
+    (entry,) = known(settings)
+    for user in others:
+        assert deployed.command(monkeypatch, user, "media", "remove", entry) != 0
+    assert list(known(settings)) == [entry]
+    assert deployed.command(monkeypatch, "hushword-operator", "media", "remove", entry) == 0
+    assert not known(settings)
 
 
 def test_an_investigator_is_told_why(deployed: Deployed, heard: Recording, monkeypatch: pytest.MonkeyPatch) -> None:
