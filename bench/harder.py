@@ -5,6 +5,7 @@ concurrent requests), or takes those of `--recordings`, and lets one process dec
 What another version made of the same recordings is shown beside it with `--beside`, a file that `--json` wrote there.
 """
 
+import itertools
 import json
 import tempfile
 import time
@@ -19,6 +20,7 @@ import numpy.typing as npt
 import typer
 from rich.console import Console
 
+from bench.calibrate import voice_parts
 from matcher.bits import bits_named
 from matcher.evidence import shipped_calibration
 from matcher.fingerprint import LOOK_MS, Fingerprint
@@ -47,8 +49,9 @@ threshold ([simulator.md](simulator.md#two-that-are-hard) has what is in them). 
 commit's matcher over the same audio.
 
 "Joined to strangers" are the false ignores that share their media with no other request of their own voice; where a
-synthetic voice says its wake word again and again, as no person does, the rest are the simulator's. "Time to decide" is
-the audio from the wake word on that had been heard: median and 90 %.
+synthetic voice says its wake word again and again, as no person does, the rest are the simulator's. Voices blended from one another, such as bm_lewis and am_adam+bm_lewis,
+are kin, and in a crowd come with the same tempo and pitch: the row below the three voices leaves them out. "Time to
+decide" is the audio from the wake word on that had been heard: median and 90 %.
 """
 
 
@@ -62,6 +65,7 @@ class Figures:
     false_ignores: int = 0
     strangers: int = 0  # of them, without another request of their own voice in their media
     three_voices: int = 0  # of them, in media that join three voices or more
+    three_apart: int | None = None  # of these, where three share no part: blends of one voice are kin
     accepted_expected: int = 0
     used_ms: list[float] = field(default_factory=list)
     fingerprint_cpu_s: float = 0.0
@@ -84,6 +88,7 @@ class Figures:
             self.false_ignores + other.false_ignores,
             self.strangers + other.strangers,
             self.three_voices + other.three_voices,
+            None if self.three_apart is None else self.three_apart + (other.three_apart or 0),
             self.accepted_expected + other.accepted_expected,
             self.used_ms + other.used_ms,
             self.fingerprint_cpu_s + other.fingerprint_cpu_s,
@@ -184,6 +189,20 @@ def grow(samples: npt.NDArray[np.int16], request: Request, bits: str) -> Iterabl
             )
 
 
+def _voices_of(recording: Recording, lines: list[DecisionLine], request_id: str) -> set[str]:
+    """Voices of all that share a request's media."""
+    media = {line.request_id: line.media_id for line in lines}
+    return {recording.truth[other].voice or "" for other, media_id in media.items() if media_id == media[request_id]}
+
+
+def _apart(voices: set[str]) -> bool:
+    """Whether three of some voices share no part, two by two."""
+    return any(
+        sum(len(voice_parts(voice)) for voice in three) == len(set().union(*map(voice_parts, three)))
+        for three in itertools.combinations(sorted(voices), 3)
+    )
+
+
 def _figures(
     recording: Recording,
     version: str,
@@ -203,6 +222,7 @@ def _figures(
         len(wrong.request_ids),
         len(wrong.request_ids) - len(wrong.own_voice),
         len(wrong.three_voices),
+        sum(_apart(_voices_of(recording, lines, request_id)) for request_id in wrong.three_voices),
         wrong.accepted_expected,
         [
             round(line.audio_used_ms - 1000 * (truth[line.request_id].wake_word_start_s or 0.0), 1)
@@ -243,6 +263,7 @@ def _section(title: str, rows: list[Figures]) -> str:
         ("false ignores", lambda f: f"{f.false_ignores} of {f.accepted_expected}"),
         ("- joined to strangers", lambda f: str(f.strangers)),
         ("- where three voices are joined", lambda f: str(f.three_voices)),
+        ("- - of which none is a part of another", lambda f: "-" if f.three_apart is None else str(f.three_apart)),
         ("time to decide", lambda f: _spread(f.used_ms)),
     ]
     lines = [
