@@ -12,6 +12,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from routed import START_US, airing, average_of
 from sounds import in_order, plain_calibration
 
+import matcher.blocked
 import matcher.route
 import pipeline.assembly
 import pipeline.decide
@@ -34,7 +35,7 @@ def counted_names(module: object) -> Iterator[str]:
     """Names that a module's code counts by: the keys in `….counts["name"]`."""
     assert module.__file__ is not None  # type: ignore[attr-defined]
     for node in ast.walk(ast.parse(Path(module.__file__).read_text())):  # type: ignore[attr-defined]
-        if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Attribute) and node.value.attr == "counts":
+        if isinstance(node, ast.Subscript) and ast.unparse(node.value).rpartition(".")[2] == "counts":
             assert isinstance(node.slice, ast.Constant), "a name that is not written out cannot be held to a metric"
             yield node.slice.value
 
@@ -46,7 +47,7 @@ def value(name: str, **labels: str) -> float:
 def test_everything_that_is_counted_has_a_metric() -> None:
     """And a metric is counted by somebody, but for what another part of the code counts itself."""
     of_reader = set(counted_names(pipeline.assembly))
-    of_route = set(counted_names(matcher.route)) | set(counted_names(pipeline.decide))
+    of_route = {name for module in (matcher.route, matcher.blocked, pipeline.decide) for name in counted_names(module)}
     assert of_reader == set(metrics.OF_READER)
     assert of_route | {"asked_again"} == set(metrics.OF_ROUTE) | set(metrics.BY_ROUTE)
 
