@@ -49,9 +49,10 @@ threshold ([simulator.md](simulator.md#two-that-are-hard) has what is in them). 
 commit's matcher over the same audio.
 
 "Joined to strangers" are the false ignores that share their media with no other request of their own voice; where a
-synthetic voice says its wake word again and again, as no person does, the rest are the simulator's. Voices blended from one another, such as bm_lewis and am_adam+bm_lewis,
-are kin, and in a crowd come with the same tempo and pitch: the row below the three voices leaves them out. "Time to
-decide" is the audio from the wake word on that had been heard: median and 90 %.
+synthetic voice says its wake word again and again, as no person does, the rest are the simulator's.
+Voices blended from one another, such as bm_lewis and am_adam+bm_lewis, are kin, and in a crowd
+come with the same tempo and pitch: the row below the three voices leaves them out. "Time to decide" is
+the audio from the wake word on that had been heard: median and 90 %.
 """
 
 
