@@ -26,6 +26,8 @@ from pipeline.replay import replay
 from pipeline.topics import admin_client, create_topics
 from pipeline.trial import Group, running_job
 
+pytestmark = pytest.mark.k8s
+
 USERS = [user["metadata"]["name"] for user in written("users.yaml")]
 OPERATIONS = {"DescribeConfigs": "DESCRIBE_CONFIGS"}
 PARTITIONS, WITHIN_S = 2, 120.0
