@@ -110,8 +110,11 @@ def publish_faults(settings: Settings) -> int:
 
 
 def publish_requests(settings: Settings, requests: int) -> int:
-    """As many requests of one household in the same moment, a minute late; gives the number of their chunks."""
-    at_us = round(time.time() * 1e6) - 60_000_000
+    """As many requests of one household in this moment; gives the number of their chunks.
+
+    Not earlier: of the minutes before those that were just replayed nobody counts any more.
+    """
+    at_us = round(time.time() * 1e6)
     with producing(settings) as producer:
         for number in range(requests):
             asked = record(
