@@ -154,11 +154,20 @@ def looked_at(segments: int) -> bool:
 
 @dataclass(slots=True, eq=False)
 class _OnAir:
-    """Who agrees with one entry: until when it is on air, and those that wait for others to agree."""
+    """Who agrees with one entry: when it was recognised last, and those that wait for others to agree."""
 
-    until_us: int = -(2**62)
+    recognised_us: int | None = None
     households: dict[str, int] = field(default_factory=dict)  # when its last request ended
     waiting: dict[str, tuple["Listening", Evidence]] = field(default_factory=dict)  # by request id
+
+    def airs(self, now_us: int) -> bool:
+        """Tell whether the entry is on air."""
+        return self.recognised_us is not None and _together(self.recognised_us, now_us)
+
+
+def _together(one_us: int, other_us: int) -> bool:
+    """Tell whether two times are near each other, either way: a clock that was ahead keeps nothing on air."""
+    return abs(one_us - other_us) <= TOGETHER_US
 
 
 class KnownMedia:
@@ -314,7 +323,7 @@ class KnownMedia:
 
     def threshold_on_air(self) -> float:
         """Score that a household is recognised at while the entry is on air."""
-        on_air = sum(1 for air in self._on_air.values() if air.until_us > -(2**62))
+        on_air = sum(1 for air in self._on_air.values() if air.recognised_us is not None)
         beside = self.airing_share * TOGETHER_US / AIRING_SHARE_US
         return self.calibration.tail.threshold(min(1.0, AIRING_SHARE * self.budget / beside), max(1, on_air))
 
@@ -329,8 +338,7 @@ class KnownMedia:
             if evidence.score < on_air:
                 break
             air = self._on_air.setdefault(row, _OnAir())
-            airing = end_us <= air.until_us
-            if evidence.score >= alone or (airing and evidence.score >= on_air):
+            if evidence.score >= alone or air.airs(end_us):
                 matched = row, evidence
                 break
             air.waiting[listening.request_id] = listening, evidence
@@ -345,8 +353,8 @@ class KnownMedia:
             others.waiting.pop(listening.request_id, None)
         air = self._on_air[row]
         air.households[listening.household] = end_us
-        opened = end_us > air.until_us
-        air.until_us = end_us + TOGETHER_US
+        opened = not air.airs(end_us)
+        air.recognised_us = end_us
         if opened:
             self._sweep(row, air)
         return self._match(row, air, evidence)
@@ -382,20 +390,19 @@ class KnownMedia:
         """Let event time pass."""
         while self._recent:
             request_id = next(iter(self._recent))
-            if self._recent[request_id] >= now_us - TOGETHER_US:
+            if _together(self._recent[request_id], now_us):
                 break
             del self._recent[request_id]
         for row, air in list(self._on_air.items()):
-            if air.until_us < now_us:
-                air.until_us = -(2**62)
-            if air.until_us < now_us:
-                air.households = {name: us for name, us in air.households.items() if us >= now_us - TOGETHER_US}
+            if not air.airs(now_us):
+                air.recognised_us = None
+                air.households = {name: us for name, us in air.households.items() if _together(us, now_us)}
             air.waiting = {
                 request_id: (listening, evidence)
                 for request_id, (listening, evidence) in air.waiting.items()
-                if listening.looked_us >= now_us - TOGETHER_US
+                if _together(listening.looked_us, now_us)
             }
-            if not air.households and not air.waiting and air.until_us < now_us:
+            if not air.households and not air.waiting and air.recognised_us is None:
                 del self._on_air[row]
 
 

@@ -369,6 +369,18 @@ def test_while_an_entry_is_on_air_less_is_enough_and_afterwards_not() -> None:
     assert play(media, weak[2], "too late", "h3", 30 * S)[0] is None
 
 
+def test_a_clock_that_was_ahead_keeps_nothing_on_air() -> None:
+    """When event time has leaped and comes back, what was recognised then does not make today's requests easy."""
+    entry = an_entry(0)
+    media = a_catalogue(entry)
+    weak = between(media.threshold_on_air() + 0.1, media.threshold_together(TOGETHER) - 0.1, entry, 0)
+    assert play(media, heard(entry, np.random.default_rng(3), 0.2), "tomorrow", "h1", 86_400 * S)[0] is not None
+    assert play(media, weak, "today", "h2", 1 * S)[0] is None
+    for i in range(1000):
+        media.listen(f"r{i}", "h3", 2 * S + i * S)
+    assert len(media._recent) <= TOGETHER_US // S + 1
+
+
 def test_a_request_is_recognised_once() -> None:
     """Not again at a later look, and not swept when it was recognised itself."""
     entry = an_entry(0)
