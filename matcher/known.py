@@ -421,7 +421,7 @@ class Listening:
         self._own = np.zeros(segments, np.float32)
         self._segments = self._own_segments = 0
         self._looked_up = 0
-        self._seen = np.zeros((0, 2), np.int32)
+        self._seen = _NOTHING_SEEN
         self._kept: dict[int, str] = {}
 
     def look(self, words: npt.NDArray[np.uint64], clear: npt.NDArray[np.uint64], end_us: int) -> KnownMatch | None:
@@ -447,6 +447,10 @@ class Listening:
         self.leaning = media._leaning(scored)  # noqa: SLF001
         self.recognised = found is not None
         return found
+
+    def end(self) -> None:
+        """Forget what looks found: no more of them come. What it agrees with others may still make sure of."""
+        self._seen, self._kept = _NOTHING_SEEN, {}
 
     def _candidates(self, words: npt.NDArray[np.uint64]) -> npt.NDArray[np.int32]:
         """Rows that are worth a score: those that were, those on air, and those that the new words find."""
@@ -498,5 +502,5 @@ class Listening:
         ]
 
 
-_ALL, _NO_ROWS = np.empty(0, np.uint64), np.empty(0, np.int32)
+_ALL, _NO_ROWS, _NOTHING_SEEN = np.empty(0, np.uint64), np.empty(0, np.int32), np.empty((0, 2), np.int32)
 assert FULL_KNOWN_MS % LOOK_MS == FIRST_KNOWN_LOOK_MS % LOOK_MS == 0

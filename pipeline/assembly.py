@@ -268,11 +268,15 @@ class Assembler:
             other = self._open.get(listening.request_id)
             if other is not None and not other.recognised:
                 yield other.route, self._recognised(listening.request_id, other, match, chunk.end_us, appended_us)
+        if request.listening is not None and (request.fingerprint.full or chunk.final):
+            request.listening.end()
 
     def _recognised(self, request_id: str, request: _Open, known: KnownMatch, end_us: int, appended_us: int) -> Growth:
         """Give the last growth of a request; its audio is of no use any more."""
         words = np.empty(0, np.uint64) if request.fingerprint is None else request.fingerprint.words
         request.recognised = True
+        if request.listening is not None:
+            request.listening.end()
         return _growth(request_id, request, words, end_us, appended_us, known)
 
     def _follows(self, request: _Open, chunk: Chunk) -> bool:

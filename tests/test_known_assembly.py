@@ -14,7 +14,16 @@ from sounds import LEAD_S, SAMPLE_RATE_HZ, advertisement, hear, say
 from matcher.bits import GRADIENT, Bits, bits_named, frame_count, word_count
 from matcher.evidence import Evidence
 from matcher.fingerprint import FULL_MS, LOOK_MS, Fingerprint, look_due_ms, whole_fingerprint
-from matcher.known import FIRST_KNOWN_LOOK_MS, FULL_KNOWN_MS, Entry, KnownMatch, KnownMedia, Listening, entry_words
+from matcher.known import (
+    FIRST_KNOWN_LOOK_MS,
+    FOUND_ONCE_ENTRIES,
+    FULL_KNOWN_MS,
+    Entry,
+    KnownMatch,
+    KnownMedia,
+    Listening,
+    entry_words,
+)
 from matcher.known_null import known_calibration
 from matcher.route import Growth
 from pipeline.assembly import Assembler, AssemblyLimits
@@ -286,3 +295,17 @@ def test_a_request_may_be_recognised_with_another_one(late_ms: int) -> None:
     assert (first.start_us, first.audio_ms) == (EPOCH_US, min(2000, (second.end_us - EPOCH_US) // 100_000 * 100))
     assert first.known is not None
     assert first.known.households == 2
+
+
+def test_what_looks_found_is_kept_no_longer_than_they_come() -> None:
+    """After the last chunk, the last look or the recognition: with many entries it is a hundred kilobytes a request."""
+    media, listenings = catalogue(entry(5)), []
+    for seed in range(FOUND_ONCE_ENTRIES):
+        media.put(Entry(f"o-{seed}", *np.random.default_rng(seed).integers(0, 2**64, (2, 100), np.uint64)))
+    listen = media.listen
+    media.listen = lambda *request: listenings.append(listen(*request)) or listenings[-1]  # type: ignore[method-assign,func-returns-value]
+    long = say(3, 4)[: 3 * SAMPLE_RATE_HZ]
+    for samples, lengths_ms in ((hear(5, 1), [100]), (long, [100]), (np.tile(long, 3), [1000])):
+        heard(samples, media, lengths_ms)
+        assert not len(listenings[-1]._seen)
+    assert len(listenings) == 3
