@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from matcher.kernels import popcount
-from matcher.known_null import LEAD_WORDS, MAX_ALIGNMENT, SEGMENT_WORDS, SLOT_WORDS
+from matcher.known_null import LEAD_WORDS, LEAST_BITS, MAX_ALIGNMENT, SEGMENT_WORDS, SLOT_WORDS
 
 GROUPS = 32
 GROUP_BITS = 14
@@ -352,8 +352,8 @@ def score_rows(
         own: float32 (S,), the request's.
         base: float32 (S,).
         weights: float32 (S,).
-        out_score: float32 (m,), sum of weight * (base + both own means - error rate) over the segments; where nothing
-            is common a segment says nothing.
+        out_score: float32 (m,), sum of weight * (base + both own means - error rate) over the segments; where fewer
+            than LEAST_BITS are common a segment says nothing.
         out_rate: float32 (m,), error rate over the bits of all common words that are clear on both sides; 1 where there
             are none.
         out_alignment: int32 (m,), MAX_ALIGNMENT at most either way.
@@ -387,7 +387,7 @@ def score_rows(
                 errors += popcount((query[k] ^ words[row, place // SLOT_WORDS]) & both)
                 bits += popcount(both)
             expected = base[segment] + own[segment] + row_means[row, segment]
-            if bits and not np.isnan(expected):
+            if bits >= LEAST_BITS and not np.isnan(expected):
                 score += weights[segment] * (expected - errors / bits)
         out_score[i] = score
         out_rate[i] = min(best, 1.0)

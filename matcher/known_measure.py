@@ -14,7 +14,7 @@ from matcher.fingerprint import LOOK_MS
 from matcher.kernels import popcount
 from matcher.known import FIRST_KNOWN_LOOK_MS, FULL_KNOWN_MS, looked_at
 from matcher.known_kernels import own_means, score_rows
-from matcher.known_null import LEAD_WORDS, SEGMENT_WORDS, SLOT_WORDS, KnownCalibration
+from matcher.known_null import LEAD_WORDS, LEAST_BITS, SEGMENT_WORDS, SLOT_WORDS, KnownCalibration
 from matcher.null import NullError, fit_tail
 
 COHORT = 200
@@ -55,7 +55,7 @@ def segment_rates(
     length: int,
     out: npt.NDArray[np.float32],
 ) -> None:
-    """Error rate of each segment, NaN where nothing is common: words (n,) twice, slots (s,) twice, out (S,)."""
+    """Error rate of each segment, NaN where LEAST_BITS are not common: words (n,) twice, slots (s,) twice, out (S,)."""
     for segment in range(len(out)):
         errors, bits = 0, 0
         for k in range(segment * SEGMENT_WORDS, (segment + 1) * SEGMENT_WORDS):
@@ -65,7 +65,7 @@ def segment_rates(
             both = clear[at // SLOT_WORDS] & query_clear[k]
             errors += popcount((query[k] ^ words[at // SLOT_WORDS]) & both)
             bits += popcount(both)
-        out[segment] = errors / bits if bits else np.nan
+        out[segment] = errors / bits if bits >= LEAST_BITS else np.nan
 
 
 class _Rows:

@@ -28,6 +28,9 @@ LEAD_WORDS = 6
 # A request begins within 100 ms of REQUEST_PREROLL_MS before its wake word, and where the word begins in an entry is
 # known to some 40 ms: alignments of up to so many words either way of LEAD_WORDS.
 MAX_ALIGNMENT = 7
+# A segment says nothing of which fewer bits are clear on both sides: of steady sound, or of silence, a handful are, and
+# an error rate over a handful is chance. Of speech some 40 are.
+LEAST_BITS = 12
 
 
 @dataclass(frozen=True, eq=False)

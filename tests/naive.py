@@ -10,7 +10,7 @@ from matcher.bits import LearnedBits
 from matcher.event import CONSISTENT_WORDS
 from matcher.grid import BANDS, HIGH_HZ, HOP, LOW_HZ, SAMPLE_RATE_HZ, WINDOW
 from matcher.known_kernels import ANCHORS, GROUP_MASKS
-from matcher.known_null import LEAD_WORDS, MAX_ALIGNMENT, SEGMENT_WORDS, SLOT_WORDS
+from matcher.known_null import LEAD_WORDS, LEAST_BITS, MAX_ALIGNMENT, SEGMENT_WORDS, SLOT_WORDS
 
 _U8 = npt.NDArray[np.uint64]
 _I4 = npt.NDArray[np.int32]
@@ -314,7 +314,7 @@ def known_score(
     for segment in range(segments):
         pairs = [p for p in known_places(len(query), len(words), at) if p[0] // SEGMENT_WORDS == segment]
         errors, bits = _rate(pairs, query, query_clear, words, clear)
-        if bits and not np.isnan(expected[segment]):
+        if bits >= LEAST_BITS and not np.isnan(expected[segment]):
             score += float(weights[segment]) * (float(expected[segment]) - errors / bits)
     return score, min(best, 1.0), at, compared
 

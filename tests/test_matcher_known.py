@@ -11,8 +11,11 @@ from hypothesis import strategies as st
 
 from matcher.bits import bits_named
 from matcher.evidence import CalibrationError, Tail
+from matcher.fingerprint import Fingerprint
 from matcher.known import (
+    FIRST_KNOWN_LOOK_MS,
     FOUND_ONCE_ENTRIES,
+    FULL_KNOWN_MS,
     TOGETHER,
     TOGETHER_US,
     Entry,
@@ -227,6 +230,22 @@ def test_a_sound_that_is_no_entry_is_never_recognised() -> None:
     far = heard(an_entry(3), rng, 0.05, shift=25)
     for request in [*strangers, heard(an_entry(3), rng, 0.49), far]:
         assert play(media, request)[0] is None
+
+
+def test_what_has_few_clear_bits_recognises_nobody() -> None:
+    """Steady noise is no sound to be known by, nor is an entry of which next to nothing is clear."""
+    rng = np.random.default_rng(0)
+    noise = entry_words(rng.normal(0, 3000, 11 * 16_000).astype(np.float32), 700.0, BITS)
+    few = dataclasses.replace(an_entry(1), clear=np.full(230, np.uint64(1)))
+    media = a_catalogue(Entry("k-noise", *noise), few)
+    for seed in range(10):
+        fingerprint = Fingerprint(f"r{seed}", BITS, FULL_KNOWN_MS)
+        fingerprint.grow(np.random.default_rng(seed).normal(0, 3000, 5 * 16_000).astype(np.int16))
+        listening = media.listen(f"r{seed}", f"h{seed}", 60 * S * seed)
+        for look_ms, words, clear in fingerprint.looks(FIRST_KNOWN_LOOK_MS):
+            assert listening.look(words, clear, 60 * S * seed + 1000 * look_ms) is None
+    request = few.words[LEAD_WORDS:], np.full(230 - LEAD_WORDS, ~np.uint64(0))
+    assert play(media, request, start_us=3600 * S)[0] is None
 
 
 def test_an_entry_decides_only_for_requests_that_start_while_it_is_valid() -> None:
