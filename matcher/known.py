@@ -6,6 +6,7 @@ one entry less well, within seconds; or an entry was recognised a moment ago, so
 fairly well. Time is the data's, and nothing depends on how audio was cut into chunks.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -67,6 +68,9 @@ EVERY_WORD_ENTRIES = 16_384
 _SEARCH_SEGMENTS = 2
 # A candidate scored below this is dropped until it is found again; so many of the best are kept.
 KEPT_SCORE, KEPT = 2.0, 8
+# Requests are held unasked against so many of the entries that others agree with, those recognised last first; against
+# the rest where the index finds them.
+MOST_ON_AIR = 64
 _MOST_FOUND = 512
 
 
@@ -351,7 +355,7 @@ class KnownMedia:
         row, evidence = matched
         for others in self._on_air.values():
             others.waiting.pop(listening.request_id, None)
-        air = self._on_air[row]
+        air = self._on_air[row] = self._on_air.pop(row)  # the last in their order
         air.households[listening.household] = end_us
         opened = not air.airs(end_us)
         air.recognised_us = end_us
@@ -471,7 +475,8 @@ class Listening:
         if not found and not self._kept and not media._on_air:  # noqa: SLF001
             return _NO_ROWS
         rows = {row for row, name in self._kept.items() if media._row_of.get(name) == row}  # noqa: SLF001
-        rows.update(media._on_air, out[: min(found, _MOST_FOUND)].tolist())  # noqa: SLF001
+        rows.update(itertools.islice(reversed(media._on_air), MOST_ON_AIR))  # noqa: SLF001
+        rows.update(out[: min(found, _MOST_FOUND)].tolist())
         from_us, until_us = media._from_us, media._until_us  # noqa: SLF001
         return np.array([row for row in rows if from_us[row] <= self.start_us < until_us[row]], np.int32)
 

@@ -16,6 +16,7 @@ from matcher.known import (
     FIRST_KNOWN_LOOK_MS,
     FOUND_ONCE_ENTRIES,
     FULL_KNOWN_MS,
+    MOST_ON_AIR,
     TOGETHER,
     TOGETHER_US,
     Entry,
@@ -386,6 +387,21 @@ def test_while_an_entry_is_on_air_less_is_enough_and_afterwards_not() -> None:
     assert match is not None
     assert match.households == 3
     assert play(media, weak[2], "too late", "h3", 30 * S)[0] is None
+
+
+def test_a_look_costs_no_more_however_many_entries_are_on_air() -> None:
+    """Those recognised last are tried unasked, and the others are still found."""
+    entries = [an_entry(seed) for seed in range(MOST_ON_AIR + 40)]
+    media = a_catalogue(*entries)
+    for seed, entry in enumerate([*entries, entries[0]]):
+        assert play(media, heard(entry, np.random.default_rng(seed), 0.05), f"r{seed}", f"h{seed}")[0] is not None
+    listening = media.listen("person", "h", 0)
+    rows = listening._candidates(random_words(np.random.default_rng(0), 24))
+    assert len(rows) <= MOST_ON_AIR + 3
+    assert {media._row_of["k-0"], media._row_of[entries[-1].media_id]} <= set(rows.tolist())
+    match, _, _ = play(media, heard(entries[1], np.random.default_rng(0), 0.1), "late", "h")
+    assert match is not None
+    assert match.media_id == "k-1"
 
 
 def test_a_clock_that_was_ahead_keeps_nothing_on_air() -> None:
