@@ -1,5 +1,6 @@
 """Known media in the reader, on a real topic: what is there decides, what is not does not, and nothing is lost."""
 
+import itertools
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +12,7 @@ from records import pieces
 from sounds import hear
 from test_source import WITHIN_S, Bundles, Topic
 
-from pipeline.known import LETTERS, KnownFollower
+from pipeline.known import LETTERS, KnownCatalogue, KnownFollower
 from pipeline.messages.hushword_pb2 import AudioChunk, MediaFingerprint
 from pipeline.messages.internal_pb2 import DeadLetter
 from pipeline.source import DEAD_LETTERS
@@ -245,6 +246,29 @@ def test_entries_beyond_the_bound_are_left_out(kafka: str, caplog: pytest.LogCap
     finally:
         bundles.do_fn.teardown()
         topic.close()
+
+
+def test_requests_do_not_wait_for_a_large_import(monkeypatch: pytest.MonkeyPatch, topic: Media) -> None:
+    """What is there at the start is taken in at once; what comes then, so many records at a time."""
+    monkeypatch.setattr("pipeline.known.NEWS", 2)
+    for seed in range(5):
+        topic.put(message(seed))
+    catalogue = KnownCatalogue.of_settings(topic.settings)
+    assert catalogue is not None
+    follower = KnownFollower(topic.settings, catalogue)
+    try:
+        follower.start(WITHIN_S)
+        assert len(catalogue) == 5
+        for seed in range(5, 10):
+            topic.put(message(seed))
+        sizes, until_s = [5], time.monotonic() + WITHIN_S
+        while sizes[-1] < 10 and time.monotonic() < until_s:
+            follower.catch_up()
+            sizes.append(len(catalogue))
+    finally:
+        follower.stop()
+    assert sizes[-1] == 10
+    assert max(later - earlier for earlier, later in itertools.pairwise(sizes)) <= 2
 
 
 def test_without_entries_nobody_follows(kafka: str) -> None:
