@@ -30,7 +30,7 @@ SIMULATION = {
     "minutes": 60, "homes": 400, "events": 60, "live_per_minute": 12.5, "split": "calibration", "seed": 41,
     "request_s": "4.3-4.5",
 }  # fmt: skip
-CUTS = 12
+CUTS = 24
 # The weights are for homes that are not clear anyway.
 WEAK_DB = 5.0
 THRESHOLDS_FOR = (1, 10, 1000, 100_000)
