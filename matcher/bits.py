@@ -5,8 +5,6 @@ A kind of bits is an object with the attributes of `Bits`; a fingerprint is only
 
 import functools
 import importlib.resources
-import io
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -16,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from matcher.grid import BANDS, HOP_MS, WINDOW_MS
+from matcher.packed import packed, unpacked
 
 BITS_PER_WORD = 64
 HOPS_PER_WORD = 2
@@ -295,14 +294,7 @@ class LearnedBits:
             "exponent": self.exponent,
             "provenance": dict(self.provenance),
         }
-        file = io.BytesIO()
-        np.savez_compressed(
-            file,
-            header=np.frombuffer(json.dumps(header, sort_keys=True).encode(), np.uint8),
-            filters=self.filters,
-            offsets=self.offsets,
-        )
-        return file.getvalue()
+        return packed(header, filters=self.filters, offsets=self.offsets)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "LearnedBits":
@@ -313,18 +305,17 @@ class LearnedBits:
 
         """
         try:
-            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-                header = json.loads(arrays["header"].tobytes())
-                return cls(
-                    name=str(header["name"]),
-                    filters=np.ascontiguousarray(arrays["filters"], np.float32),
-                    offsets=np.ascontiguousarray(arrays["offsets"], np.float32),
-                    tap_frames=int(header["tap_frames"]),
-                    mean_frames=int(header["mean_frames"]),
-                    exponent=float(header["exponent"]),
-                    provenance=header["provenance"],
-                )
-        except Exception as error:  # of damaged bytes numpy's reader raises whatever its parsers do
+            header, arrays = unpacked(data)
+            return cls(
+                name=str(header["name"]),
+                filters=np.ascontiguousarray(arrays["filters"], np.float32),
+                offsets=np.ascontiguousarray(arrays["offsets"], np.float32),
+                tap_frames=int(header["tap_frames"]),
+                mean_frames=int(header["mean_frames"]),
+                exponent=float(header["exponent"]),
+                provenance=header["provenance"],
+            )
+        except Exception as error:  # see `unpacked`
             raise BitsError(f"not a file of filters: {error}") from error
 
 

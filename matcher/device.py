@@ -7,8 +7,6 @@ of `learned64` in 8 bits, a word every 40 ms. docs/device.md has the layout and 
 import functools
 import hashlib
 import importlib.resources
-import io
-import json
 import math
 import struct
 import zlib
@@ -18,13 +16,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from matcher.bits import BITS_PER_WORD, WORD_MS
+from matcher.bits import BITS_PER_WORD
 from matcher.evidence import Tail
+from matcher.packed import packed, unpacked
 
 FILTERS = 32
 # Every second word of the cloud's: twice as many would cost twice the work, and find hardly more.
 STRIDE = 2
-DEVICE_WORD_MS = STRIDE * WORD_MS
 # Requests begin within 100 ms of the entry's beginning.
 SIDE = 3
 ENTRY_WORDS = 49
@@ -128,24 +126,20 @@ class DeviceBits:
             "parts": vars(self.parts),
             "provenance": dict(self.provenance),
         }
-        file = io.BytesIO()
-        arrays = {name: getattr(self, name) for name in self._ARRAYS}
-        np.savez_compressed(file, header=np.frombuffer(json.dumps(header, sort_keys=True).encode(), np.uint8), **arrays)
-        return file.getvalue()
+        return packed(header, **{name: getattr(self, name) for name in self._ARRAYS})
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "DeviceBits":
         """Read what `to_bytes` wrote."""
-        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            header = json.loads(arrays["header"].tobytes())
-            return cls(
-                name=header["name"],
-                source=header["source"],
-                whole=Tail(**header["whole"]),
-                parts=Tail(**header["parts"]),
-                provenance=header["provenance"],
-                **{name: arrays[name] for name in cls._ARRAYS},
-            )
+        header, arrays = unpacked(data)
+        return cls(
+            name=header["name"],
+            source=header["source"],
+            whole=Tail(**header["whole"]),
+            parts=Tail(**header["parts"]),
+            provenance=header["provenance"],
+            **{name: arrays[name] for name in cls._ARRAYS},
+        )
 
 
 @functools.cache

@@ -9,8 +9,6 @@ measured null. All measured numbers are in a calibration file; docs/calibration.
 
 import functools
 import importlib.resources
-import io
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ import numpy.typing as npt
 
 from matcher.fingerprint import MAX_WORDS
 from matcher.kernels import mean_lowest_rate, one_against_many, scan_many
+from matcher.packed import packed, unpacked
 
 # Requests start within 100 ms of one instant of their recording, so two of them lie within 200 ms; finer steps than
 # 20 ms find no more and give chance more trials.
@@ -47,6 +46,16 @@ class Tail:
     scale: float
     over: float = 0.0
     excesses: int = 1
+
+    def check(self) -> None:
+        """Refuse numbers that are no tail.
+
+        Raises:
+            CalibrationError: they are none.
+
+        """
+        if not all(map(math.isfinite, vars(self).values())) or self.scale <= 0 or self.growth < 0:
+            raise CalibrationError(f"{self} is no tail")
 
     def threshold(self, probability: float, n: float) -> float:
         """Score that chance exceeds with this probability among n."""
@@ -110,8 +119,7 @@ class Calibration:
         """
         points = len(self.words)
         for tail in (self.triple, self.beside, self.template):
-            if not all(map(math.isfinite, vars(tail).values())) or tail.scale <= 0 or tail.growth < 0:
-                raise CalibrationError(f"{tail} is no tail")
+            tail.check()
         if self.cohort.ndim != 2 or not len(self.cohort) or not MIN_WORDS <= self.cohort.shape[1] <= MAX_WORDS:
             raise CalibrationError(f"a cohort of shape {self.cohort.shape}: it takes whole fingerprints")
         if (
@@ -171,16 +179,7 @@ class Calibration:
             "template": vars(self.template),
             "provenance": dict(self.provenance),
         }
-        file = io.BytesIO()
-        np.savez_compressed(
-            file,
-            header=np.frombuffer(json.dumps(header, sort_keys=True).encode(), np.uint8),
-            cohort=self.cohort,
-            words=self.words,
-            mean=self.mean,
-            deviation=self.deviation,
-        )
-        return file.getvalue()
+        return packed(header, cohort=self.cohort, words=self.words, mean=self.mean, deviation=self.deviation)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Calibration":
@@ -191,21 +190,20 @@ class Calibration:
 
         """
         try:
-            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-                header = json.loads(arrays["header"].tobytes())
-                calibration = cls(
-                    version=header["version"],
-                    bits=header["bits"],
-                    cohort=np.ascontiguousarray(arrays["cohort"], np.uint64),
-                    words=arrays["words"],
-                    mean=arrays["mean"],
-                    deviation=arrays["deviation"],
-                    triple=Tail(**header["triple"]),
-                    beside=Tail(**header["beside"]),
-                    template=Tail(**header["template"]),
-                    provenance=header["provenance"],
-                )
-        except Exception as error:  # of damaged bytes numpy's reader raises whatever its parsers do
+            header, arrays = unpacked(data)
+            calibration = cls(
+                version=header["version"],
+                bits=header["bits"],
+                cohort=np.ascontiguousarray(arrays["cohort"], np.uint64),
+                words=arrays["words"],
+                mean=arrays["mean"],
+                deviation=arrays["deviation"],
+                triple=Tail(**header["triple"]),
+                beside=Tail(**header["beside"]),
+                template=Tail(**header["template"]),
+                provenance=header["provenance"],
+            )
+        except Exception as error:  # see `unpacked`
             raise CalibrationError(f"not a calibration file: {error}") from error
         calibration._check()
         return calibration
@@ -304,15 +302,7 @@ def scan(
 ) -> Comparison:
     """Do as `compare` at a third of the cost: rows that half of the words say are not near have their figures of those.
 
-    Args:
-        calibration: gives the scores.
-        words: uint64 (n,), the one's words so far.
-        shift: its `Calibration.own_shift`.
-        many: uint64 (R, width).
-        lengths: int32 (R,), words filled in each row.
-        shifts: float32 (R,), the rows' own shifts.
-        rows: int64 (m,), which to compare with.
-
+    Arguments and result as there.
     """
     m = len(rows)
     found = Comparison(np.empty(m), np.empty(m, np.float32), np.empty(m, np.int32), np.empty(m, np.int32))

@@ -9,9 +9,6 @@ measured; docs/known-media.md says how.
 
 import functools
 import importlib.resources
-import io
-import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -19,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from matcher.evidence import CalibrationError, Tail
+from matcher.packed import packed, unpacked
 
 SEGMENT_WORDS = 4
 # Of each entry every second word is kept, the other half says the same: one slot every 40 ms.
@@ -77,8 +75,7 @@ class KnownCalibration:
             raise CalibrationError(f"a cohort of shape {self.cohort.shape} for {segments} segments")
         if not (np.isfinite(self.base).all() and np.isfinite(self.weights).all() and (self.weights >= 0).all()):
             raise CalibrationError("means and weights must be numbers, weights from 0 on")
-        if not all(map(math.isfinite, vars(self.tail).values())) or self.tail.scale <= 0 or self.tail.growth < 0:
-            raise CalibrationError(f"{self.tail} is no tail")
+        self.tail.check()
 
     def to_bytes(self) -> bytes:
         """Serialise; `from_bytes` gives it back."""
@@ -88,15 +85,7 @@ class KnownCalibration:
             "tail": vars(self.tail),
             "provenance": dict(self.provenance),
         }
-        file = io.BytesIO()
-        np.savez_compressed(
-            file,
-            header=np.frombuffer(json.dumps(header, sort_keys=True).encode(), np.uint8),
-            cohort=self.cohort,
-            base=self.base,
-            weights=self.weights,
-        )
-        return file.getvalue()
+        return packed(header, cohort=self.cohort, base=self.base, weights=self.weights)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "KnownCalibration":
@@ -107,18 +96,17 @@ class KnownCalibration:
 
         """
         try:
-            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-                header = json.loads(arrays["header"].tobytes())
-                calibration = cls(
-                    version=str(header["version"]),
-                    bits=str(header["bits"]),
-                    cohort=np.ascontiguousarray(arrays["cohort"], np.uint64),
-                    base=np.ascontiguousarray(arrays["base"], np.float32),
-                    weights=np.ascontiguousarray(arrays["weights"], np.float32),
-                    tail=Tail(**header["tail"]),
-                    provenance=header["provenance"],
-                )
-        except Exception as error:  # of damaged bytes numpy's reader raises whatever its parsers do
+            header, arrays = unpacked(data)
+            calibration = cls(
+                version=str(header["version"]),
+                bits=str(header["bits"]),
+                cohort=np.ascontiguousarray(arrays["cohort"], np.uint64),
+                base=np.ascontiguousarray(arrays["base"], np.float32),
+                weights=np.ascontiguousarray(arrays["weights"], np.float32),
+                tail=Tail(**header["tail"]),
+                provenance=header["provenance"],
+            )
+        except Exception as error:  # see `unpacked`
             raise CalibrationError(f"not a calibration of known media: {error}") from error
         calibration._check()
         return calibration
