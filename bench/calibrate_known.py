@@ -5,7 +5,6 @@ recordings are the advertisements of that split in CUTS cuts each: other tempo, 
 each step.
 """
 
-import json
 import tempfile
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -17,13 +16,14 @@ import numpy.typing as npt
 import typer
 from rich.progress import track
 
-from bench.calibrate import simulate
+from bench.calibrate import simulate, truth_of
+from bench.others import marked
 from matcher.bits import Bits, bits_named
 from matcher.fingerprint import Fingerprint
-from matcher.known import FIRST_KNOWN_LOOK_MS, FULL_KNOWN_MS, entry_words
+from matcher.known import FIRST_KNOWN_LOOK_MS, FULL_KNOWN_MS
 from matcher.known_measure import Unheard, measure_known
 from pipeline.recording import Recording
-from pipeline.simulate.broadcast import Mix, mix, other_cut
+from pipeline.simulate.broadcast import mix, other_cut
 from pipeline.simulate.clips import choose
 
 SIMULATION = {
@@ -67,7 +67,7 @@ def people_and_recordings(recording: Recording, bits: Bits, split: str, cuts: in
             long[request.request_id] = words
     adverts = [(clip, number) for clip in choose("advert", split, ["alexa"]) for number in range(cuts)]
     entries = [
-        entry_of(mix(c) if n == 0 else other_cut(c, n), bits) for c, n in track(adverts, "entries", transient=True)
+        marked(mix(c) if n == 0 else other_cut(c, n), bits.name) for c, n in track(adverts, "entries", transient=True)
     ]
     original = {Path(clip.file).stem: row for row, (clip, number) in enumerate(adverts) if number == 0}
     source = sources(recording)
@@ -89,16 +89,9 @@ def long_words(samples: npt.NDArray[np.int16], request_id: str, bits: Bits) -> n
     return np.stack(words[-1][1:]) if fingerprint.full else None
 
 
-def entry_of(recording: Mix, bits: Bits) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
-    """Make an entry's words and clear bits."""
-    samples = (recording.samples * 32767).astype(np.float32)
-    return entry_words(samples, recording.wake_word_start_s * 1000, bits)
-
-
 def sources(recording: Recording) -> dict[str, str]:
-    """Which advertisement each request is of, by request id: truth, which the product has no use for."""
-    lines = (recording.folder / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
-    return {e["request_id"]: Path(e["source"]).stem for e in map(json.loads, lines) if e.get("source")}
+    """Which advertisement each request is of, by request id."""
+    return {request_id: Path(source).stem for request_id, source in truth_of(recording, "source").items() if source}
 
 
 if __name__ == "__main__":

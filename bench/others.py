@@ -6,7 +6,6 @@ media export` does: for `hushword evaluate --media` and `hushword media import`.
 """
 
 import itertools
-import json
 import multiprocessing
 from collections.abc import Collection, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -18,11 +17,13 @@ import numpy.typing as npt
 import typer
 from rich.progress import track
 
+from bench.calibrate import truth_of
 from matcher.bits import bits_named
 from matcher.known import entry_words
 from pipeline.media_entries import media_id_of
 from pipeline.media_file import write_entries
 from pipeline.messages.hushword_pb2 import MediaFingerprint
+from pipeline.recording import Recording
 from pipeline.simulate.broadcast import Mix, other_cut
 from pipeline.simulate.clips import Clip, choose
 
@@ -70,9 +71,10 @@ def others(count: int, bits: str, without: Collection[str] = ()) -> Iterator[Mar
 
 
 def voices_of_people(recording: Path) -> set[str]:
-    """Voices of the people in a labelled recording: truth, which the product has no use for."""
-    lines = (recording / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
-    return {entry["voice"] for entry in map(json.loads, lines) if entry.get("kind") == "live"}
+    """Voices of the people in a labelled recording."""
+    loaded = Recording.load(recording)
+    voices = truth_of(loaded, "voice")
+    return {voices[request_id] for request_id, truth in loaded.truth.items() if truth.kind == "live"}
 
 
 def marked(recording: Mix, bits: str) -> Marked:
