@@ -217,11 +217,6 @@ class KnownMedia:
     def __contains__(self, media_id: str) -> bool:
         return media_id in self._row_of
 
-    def words(self, media_id: str) -> npt.NDArray[np.uint64]:
-        """Give the words of an entry that are kept, every SLOT_WORDS-th: uint64 (slots,)."""
-        row = self._row_of[media_id]
-        return self._words[row, : self._lengths[row]].copy()
-
     @property
     def memory_bytes(self) -> int:
         """Of all arrays."""
@@ -333,8 +328,6 @@ class KnownMedia:
 
     def _hear(self, listening: "Listening", scored: Sequence[tuple[int, Evidence]], end_us: int) -> KnownMatch | None:
         """Decide about a request that is this like its candidates, the most alike first."""
-        if not scored or scored[0][1].score < self._least:
-            return None
         self._expire(end_us)
         alone, on_air = self.threshold(), self.threshold_on_air()
         matched = None
@@ -361,7 +354,7 @@ class KnownMedia:
         air.recognised_us = end_us
         if opened:
             self._sweep(row, air)
-        return self._match(row, air, evidence)
+        return self._match(row, evidence, len(air.households))
 
     def _agree(self, air: _OnAir) -> bool:
         """Tell whether so many households agree with an entry that together they are sure."""
@@ -379,16 +372,10 @@ class KnownMedia:
                 listening.recognised = True
                 for others in self._on_air.values():
                     others.waiting.pop(request_id, None)
-                self._swept.append((listening, self._match(row, air, evidence)))
+                self._swept.append((listening, self._match(row, evidence, len(air.households))))
 
-    def _leaning(self, scored: Sequence[tuple[int, Evidence]]) -> KnownMatch | None:
-        if not scored or scored[0][1].score < self._least:
-            return None
-        row, evidence = scored[0]
-        return KnownMatch(self._names[row], evidence, 1, self.version, self.calibration.version)
-
-    def _match(self, row: int, air: _OnAir, evidence: Evidence) -> KnownMatch:
-        return KnownMatch(self._names[row], evidence, len(air.households), self.version, self.calibration.version)
+    def _match(self, row: int, evidence: Evidence, households: int) -> KnownMatch:
+        return KnownMatch(self._names[row], evidence, households, self.version, self.calibration.version)
 
     def _expire(self, now_us: int) -> None:
         """Let event time pass."""
@@ -447,8 +434,10 @@ class Listening:
         if not len(rows):
             return None
         scored = self._score(words, clear, rows)
+        if not scored or scored[0][1].score < media._least:  # noqa: SLF001
+            return None
+        self.leaning = media._match(*scored[0], households=1)  # noqa: SLF001
         found = media._hear(self, scored, end_us)  # noqa: SLF001
-        self.leaning = media._leaning(scored)  # noqa: SLF001
         self.recognised = found is not None
         return found
 

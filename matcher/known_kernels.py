@@ -54,6 +54,10 @@ _U2 = npt.NDArray[np.uint16]
 
 _u8 = nb.types.Array(nb.uint64, 1, "C", readonly=True)
 _values = nb.types.Array(nb.uint16, 3, "C", readonly=True)
+_upkeep = nb.void(
+    nb.uint64[:, ::1], nb.int32[::1], _values, nb.uint8[:, :, ::1], nb.int64, nb.int32[::1], nb.int32[:, ::1],
+    nb.int64[::1],
+)  # fmt: skip
 
 
 @nb.njit(nb.int64(nb.uint64, nb.int64, nb.int64, _values), cache=True, nogil=True, inline="always")
@@ -90,13 +94,7 @@ def choose_anchors(clear: _U8, lengths: _I4, masks: _U8, row: int, out: npt.NDAr
             taken |= np.uint64(1) << np.uint64(best)
 
 
-@nb.njit(
-    nb.void(
-        nb.uint64[:, ::1], nb.int32[::1], _values, nb.uint8[:, :, ::1], nb.int64, nb.int32[::1], nb.int32[:, ::1],
-        nb.int64[::1],
-    ),
-    cache=True,
-)  # fmt: skip
+@nb.njit(_upkeep, cache=True)
 def enter(
     words: _U8,
     lengths: _I4,
@@ -141,13 +139,7 @@ def enter(
             chunks[chunk, room] = (row << SLOT_BITS | slot) + 1
 
 
-@nb.njit(
-    nb.void(
-        nb.uint64[:, ::1], nb.int32[::1], _values, nb.uint8[:, :, ::1], nb.int64, nb.int32[::1], nb.int32[:, ::1],
-        nb.int64[::1],
-    ),
-    cache=True,
-)  # fmt: skip
+@nb.njit(_upkeep, cache=True)
 def leave(
     words: _U8,
     lengths: _I4,
