@@ -83,6 +83,7 @@ class _Open:
 class _Partition:
     position: int
     mark: PartitionMark = field(default_factory=PartitionMark)
+    mark_offset: int = 0  # of its newest low mark record
     requests: deque[str] = field(default_factory=deque)
 
 
@@ -155,6 +156,7 @@ class Assembler:
         record = read_record(value, appended_us, self.limits.max_clock_skew_us, self._names)
         if isinstance(record, LowMark):
             at.mark.promise(record, appended_us)
+            at.mark_offset = offset
             self.counts["low_marks"] += 1
             return
         self.counts["chunks"] += 1
@@ -342,11 +344,13 @@ class Assembler:
         return bool(request.held) or request.start_us >= self.low_mark_us - self.limits.window_us
 
     def _needed(self, at: _Partition) -> int:
+        # Who starts again behind the mark that says that it lags would follow append times, hours ahead of its audio.
+        needed = at.mark_offset if at.mark.lags(self._newest_append_us) else at.position
         for request_id in at.requests:
             request = self._open[request_id]
             if self._is_needed(at, request):
-                return min(request.first_offset, at.position)
-        return at.position
+                return min(request.first_offset, needed)
+        return needed
 
 
 def _at_16_khz(request: _Open, chunk: Chunk) -> npt.NDArray[np.int16] | npt.NDArray[np.float32]:

@@ -46,10 +46,14 @@ class PartitionMark:
         self.promised_us = max(self.promised_us, mark.us)
         self.lags_until_us = appended_us + LAG_HOLDS_US if mark.lags else NEVER_US
 
+    def lags(self, newest_append_us: int) -> bool:
+        """Tell whether it lags, when the newest record of any partition was appended at `newest_append_us`."""
+        return newest_append_us <= self.lags_until_us
+
     def low_us(self, newest_append_us: int, reorder_us: int) -> int:
         """Give the mark, when the newest record of any partition was appended at `newest_append_us`."""
         low_us = self.newest_us
-        if self.idle and newest_append_us > self.lags_until_us:
+        if self.idle and not self.lags(newest_append_us):
             # Nothing was appended here while the others were: in live traffic, nothing captured before is on its way.
             low_us = max(low_us, newest_append_us)
         return max(self.promised_us, low_us - reorder_us)

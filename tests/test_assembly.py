@@ -579,6 +579,30 @@ def test_nothing_is_needed_any_more_when_the_window_has_passed() -> None:
         assert assembler.needed() == {0: 40 if offset == 42 else 44, 1: 8}
 
 
+def test_a_restart_within_a_replay_lags_again() -> None:
+    """The mark that says so is needed as long as it holds; without it the low mark would be hours ahead for good."""
+    hour_later_us = EPOCH_US + 3_600_000_000
+    log = [mark(EPOCH_US, lags=True), spoke("a", EPOCH_US + 500_000)]
+    before = Assembler(LIMITS, GRADIENT, {0: 0})
+    before.take(0, 0, hour_later_us, log[0])
+    before.idle(0)
+    before.release()
+    after = Assembler(LIMITS, GRADIENT, before.positions(), before.low_mark_us)
+    for offset in range(before.needed()[0], len(log)):
+        after.take(0, offset, hour_later_us, log[offset])
+    after.idle(0)
+    after.release()
+    assert after.low_mark_us == EPOCH_US
+    after.take(0, 2, hour_later_us, mark(EPOCH_US + 60_000_000))
+    after.release()
+    assert after.needed() == {0: 3}
+    after.take(0, 3, hour_later_us, mark(EPOCH_US + 60_000_001, lags=True))
+    assert after.needed() == {0: 3}
+    after.take(0, 4, hour_later_us + LAG_HOLDS_US + 1, spoke("b", EPOCH_US))
+    after.release()
+    assert after.needed() == {0: 5}
+
+
 def test_a_clock_that_is_ahead_does_not_hold_the_offsets_back_for_ever() -> None:
     """Its request is needed again while it is near; thousands of records later it is not."""
     assembler = Assembler(SHORT, GRADIENT, {0: 0})
