@@ -16,6 +16,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from routed import CLOSED_US, ROUTE, SECOND_US, START_US, Traffic, airing, average_of, batch, batched, joined, traffic
 from sounds import in_order, plain_calibration
+from states import Bag, Value
 
 from matcher.bits import GRADIENT
 from matcher.catalogue import Average
@@ -65,38 +66,6 @@ class Ordered(Told):
     def is_ordered(self, key: str) -> bool:
         order = dict(self.news).get(key)
         return order is not None and order.shadow != Control.OFF
-
-
-@dataclasses.dataclass
-class Value:
-    """One cell of Beam's state."""
-
-    data: bytes | None = None
-
-    def read(self) -> bytes | None:
-        return self.data
-
-    def write(self, data: bytes) -> None:
-        self.data = data
-
-    def clear(self) -> None:
-        self.data = None
-
-
-@dataclasses.dataclass
-class Bag:
-    """One bag of Beam's state."""
-
-    blocks: list[bytes] = dataclasses.field(default_factory=list)
-
-    def read(self) -> list[bytes]:
-        return list(self.blocks)
-
-    def add(self, block: bytes) -> None:
-        self.blocks.append(block)
-
-    def clear(self) -> None:
-        self.blocks = []
 
 
 class Step:
