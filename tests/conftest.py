@@ -10,6 +10,12 @@ import pytest
 sys.path.append(str(Path(__file__).parents[1]))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let whoever runs the simulation say which seeds."""
+    parser.addoption("--seed", type=int, action="append", help="only this seed of the simulation; may be given again")
+    parser.addoption("--seeds", type=int, help="so many seeds of the simulation, from 0 on")
+
+
 @pytest.fixture(scope="session")
 def kafka() -> Iterator[str]:
     """A real Kafka broker for the whole session: its bootstrap servers."""
