@@ -29,7 +29,7 @@ SECOND_US = 1_000_000
 EPOCH_US = EPOCH_S * SECOND_US
 # By so much records come later than they were captured, at least and at most, where nothing is lost: clocks that are
 # ahead make it less, clocks that are behind and the network make it more. Less than `reorder_ms` lies between the two.
-PUNCTUAL_US = (-40_000, 55_000)
+PUNCTUAL_US = (-120_000, 165_000)
 # A recording that is replayed is so old.
 OLD_US = 3000 * SECOND_US
 # Beyond every window, and beyond what an open event waits for.
