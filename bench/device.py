@@ -45,14 +45,14 @@ BUILDS = {
 STEPS = {
     "filter bank": (
         "hw_push",
-        "halved",
+        "halve",
         "frame_energies",
         "windowed_pass",
         "transform_pass",
         "powers",
         "band_energies",
     ),
-    "bits": ("word_from", "mean_energies", "add_energies"),
+    "bits": ("words_from", "scales"),
     "matching": ("compare", "look", "grow"),
 }
 COUNTED_REQUESTS = 8
@@ -114,7 +114,7 @@ def _print_costs(folder: Path, bits: DeviceBits, heard: list[Heard]) -> None:
             print(f"| {build_name} | {size} | {steps} | {sum(cost.steps.values()):.2f} | {cells} |")
     if shutil.which("arm-linux-gnueabihf-gcc") and shutil.which("qemu-arm"):
         for size in SIZES:
-            print(f"ARMv7-A, Thumb-2, VFPv4, scalar, {size} entries: {_count_arm(folder, bits, heard, size):.2f} MIPS")
+            print(f"ARMv7-A, Thumb-2, VFPv4, scalar, {size} entries: {count_arm(folder, bits, heard, size):.2f} MIPS")
     else:
         print("ARM is not counted: it takes gcc-arm-linux-gnueabihf and qemu-user")
 
@@ -125,22 +125,19 @@ def count(folder: Path, bits: DeviceBits, heard: list[Heard], size: int, flags: 
     pack.write_bytes(pack_bytes(never_deciding(bits, size), bits.name))
     binary = build(folder, "-g", *flags)
     profile = folder / "callgrind.out"
-    callgrind = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={profile}", binary]
+    callgrind = [
+        "valgrind", "--tool=callgrind", "--toggle-collect=hw_push", f"--callgrind-out-file={profile}", binary
+    ]  # fmt: skip
     seconds = sum(said.taken_s for said in run(callgrind, pack, heard))
     listing = subprocess.run(
         ["callgrind_annotate", "--auto=no", "--threshold=100", str(profile)], capture_output=True, text=True, check=True
     ).stdout
-    by_function: dict[str, int] = {}
-    for instructions, function in re.findall(
-        r"^ *([\d,]+) \([^)]*\) +\S*hushword_device\.c:(\w+)", listing, re.MULTILINE
-    ):
-        by_function[function] = by_function.get(function, 0) + int(instructions.replace(",", ""))
-    once = ("hw_init", "crc32_of", "hw_reset", "u16_at", "hw_matched_entry", "hw_matched_media")
     known = {name: step for step, names in STEPS.items() for name in names}
     steps = dict.fromkeys(STEPS, 0.0)
-    for function, instructions in by_function.items():
-        if function not in once:
-            steps[known[function]] += instructions / seconds / 1e6
+    for instructions, function in re.findall(r"^ *([\d,]+) \([^)]*\) +\S*?:([\w.]+)", listing, re.MULTILINE):
+        copying = "mem" in function  # memcpy and memset, whatever the C library calls them
+        step = "filter bank" if copying else known[function.split(".")[0]]
+        steps[step] += int(instructions.replace(",", "")) / seconds / 1e6
     code, tables = _sections(folder, flags)
     return Cost(steps, code, tables, _state_bytes(size), pack.stat().st_size)
 
@@ -163,7 +160,7 @@ def _state_bytes(entries: int) -> int:
     return 8 * (int(found[1]) + (int(found[2]) * entries + 1) // 2)
 
 
-def _count_arm(folder: Path, bits: DeviceBits, heard: list[Heard], size: int) -> float:
+def count_arm(folder: Path, bits: DeviceBits, heard: list[Heard], size: int) -> float:
     """Instructions of an emulated ARM, one a line of its trace: of two requests less those of the first one alone."""
     pack = folder / "arm.hwp"
     pack.write_bytes(pack_bytes(never_deciding(bits, size), bits.name))

@@ -7,11 +7,16 @@
 
 #include "hushword_tables.h"
 
-/* Inlined, these would run out of registers for each other. */
+/* Inlined, some would run out of registers for each other. SMALL is what compilers that know how make small rather than
+ * fast, with all that it alone calls: most of it gains nothing by its size. */
 #ifdef __GNUC__
-#define APART __attribute__((noinline))
+#define FAST __attribute__((noinline, hot))
+#define SMALL __attribute__((noinline, cold))
+#define INLINE inline __attribute__((always_inline))
 #else
-#define APART
+#define FAST
+#define SMALL
+#define INLINE inline
 #endif
 
 enum {
@@ -19,11 +24,15 @@ enum {
     HALF_HOP = 80,       /* 10 ms */
     POINTS = 256,        /* of the complex transform that a real one of 512 is made from */
     WORD_FRAMES = 4,     /* a word every 40 ms */
-    BLOCKS = HW_MEAN_FRAMES / WORD_FRAMES,
+    BATCH = 3,           /* words that are computed at once: nothing is decided before the look that they are for */
+    MEAN_BLOCKS = HW_MEAN_FRAMES / WORD_FRAMES,
+    BLOCKS = HW_MEAN_FRAMES / WORD_FRAMES + BATCH - 1,
     SIDE = 3,            /* alignments of -3 to 3 words: requests begin within 100 ms of the entry's beginning */
     ALIGNMENTS = 2 * SIDE + 1,
-    HISTORY = 64,        /* odd samples that the decimator sees, a power of two over 2 * HW_PAIRS + 1 */
-    LOUDNESS_BITS = 14  /* 33 bands * 127 * 36^.8 * 2^14 stays below 2^31 */
+    HOP = 2 * HALF_HOP,
+    REACH = 2 * HW_PAIRS - 1, /* samples that the decimator sees on each side */
+    KEPT = 2 * REACH - 1,     /* of those before a hop */
+    WARM_HOPS = 7             /* to the first frame's end */
 };
 
 /* The pack, byte by byte: docs/device.md. */
@@ -36,22 +45,43 @@ enum {
     DECIDES = 1, MOST_WORDS = 128
 };
 
+/* Loudness in one band at the same tap of BATCH words. Where a register holds two of them, one multiplication does. */
+#if UINTPTR_MAX > 0xffffffffu
+typedef struct { int64_t two; int32_t one; } loudness;
+#else
+typedef struct { int32_t one[BATCH]; } loudness;
+#endif
+
 struct hw_state {
     const uint8_t *pack;
     uint64_t dither;
-    uint32_t unix_s, heard, halved, due, frames, words; /* `due` halved samples complete the next frame */
+    uint32_t unix_s, fresh, frames, words; /* `fresh` samples of the next hop are there */
+    int32_t halved; /* samples; those before the first one are silence */
     uint32_t header_bytes, entry_bytes, entries, look_words, first_look, look_step, cut;
     hw_verdict verdict;
     int matched;
-    float odd[2 * HISTORY], even[HISTORY / 2];
-    float ring[HALF_WINDOW];
-    uint16_t energies[HW_MEAN_FRAMES][HW_BANDS]; /* packed */
-    uint16_t blocks[BLOCKS][HW_BANDS];           /* sums of WORD_FRAMES of them, packed */
-    union {
-        float spectrum[2 * POINTS];
-        int32_t loudness[HW_TAPS][HW_BANDS];
-        uint16_t rates[HW_MAX_ENTRIES][3]; /* over all words, those before the cut, those after it */
-    } work;
+    float ring[HALF_WINDOW]; /* of the halved samples */
+    uint16_t louds[HW_MEAN_FRAMES][HW_BANDS]; /* energies to the power of .8, packed */
+    uint16_t blocks[BLOCKS][HW_BANDS];        /* sums of the energies of WORD_FRAMES frames, packed */
+    float block[HW_BANDS];                    /* the next one so far */
+    union { /* a hop's samples are gone, but for those that the next one needs, before the rest is needed */
+        float input[KEPT + HOP];
+        struct {
+            float kept[KEPT];
+            union {
+                float spectrum[2 * POINTS];
+                struct {
+                    loudness x[HW_BANDS];
+                    float scale[BATCH][HW_BANDS];
+                    int64_t responses[HW_FILTERS][BATCH];
+                } words;
+                struct {
+                    uint32_t reciprocals[MOST_WORDS + 1];
+                    uint16_t rates[HW_MAX_ENTRIES][3]; /* over all words, those before the cut, those after it */
+                } look;
+            } of;
+        } work;
+    } scratch;
     uint16_t errors[][2][ALIGNMENTS]; /* of each entry, before the cut and after it */
 };
 
@@ -61,22 +91,16 @@ typedef char hw_rows_fit[(sizeof(uint16_t[2][ALIGNMENTS]) <= 32u) ? 1 : -1];
 
 static uint32_t u16_at(const uint8_t *at) { return (uint32_t)at[0] | (uint32_t)at[1] << 8; }
 
-static inline uint32_t u32_at(const uint8_t *at) {
+static INLINE uint32_t u32_at(const uint8_t *at) {
     return (uint32_t)at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
 }
 
-/* CRC-32 of zlib, four bits at a time: it is computed once a pack. */
-static uint32_t crc32_of(const uint8_t *bytes, size_t count) {
-    static const uint32_t nibbles[16] = {
-        0x00000000u, 0x1db71064u, 0x3b6e20c8u, 0x26d930acu, 0x76dc4190u, 0x6b6b51f4u, 0x4db26158u, 0x5005713cu,
-        0xedb88320u, 0xf00f9344u, 0xd6d6a3e8u, 0xcb61b38cu, 0x9b64c2b0u, 0x86d3d2d4u, 0xa00ae278u, 0xbdbdf21cu};
-    uint32_t crc = 0xffffffffu;
+/* CRC-32 of zlib, a bit at a time: it is computed once a pack. */
+static SMALL uint32_t crc32_of(const uint8_t *bytes, size_t count) {
+    uint32_t crc = 0xffffffffu, bit;
     size_t i;
-    for (i = 0; i < count; i++) {
-        crc ^= bytes[i];
-        crc = crc >> 4 ^ nibbles[crc & 15u];
-        crc = crc >> 4 ^ nibbles[crc & 15u];
-    }
+    for (i = 0; i < count; i++)
+        for (crc ^= bytes[i], bit = 0; bit < 8; bit++) crc = crc >> 1 ^ (0xedb88320u & (0u - (crc & 1u)));
     return ~crc;
 }
 
@@ -84,7 +108,7 @@ static const uint8_t *entry_at(const hw_state *state, uint32_t entry) {
     return state->pack + state->header_bytes + entry * state->entry_bytes;
 }
 
-hw_error hw_init(hw_state *state, size_t memory_bytes, const uint8_t *pack, size_t pack_bytes) {
+SMALL hw_error hw_init(hw_state *state, size_t memory_bytes, const uint8_t *pack, size_t pack_bytes) {
     uint32_t header, entries, words, looks, first, step, cut, i;
     if (memory_bytes < sizeof *state) return HW_STATE_TOO_SMALL;
     memset(state, 0, sizeof *state);
@@ -124,21 +148,22 @@ hw_error hw_init(hw_state *state, size_t memory_bytes, const uint8_t *pack, size
     return HW_OK;
 }
 
-void hw_reset(hw_state *state, uint64_t seed, uint32_t unix_s) {
+SMALL void hw_reset(hw_state *state, uint64_t seed, uint32_t unix_s) {
     state->dither = seed;
     state->unix_s = unix_s;
-    state->heard = state->halved = state->frames = state->words = 0;
-    state->due = HALF_WINDOW;
+    state->frames = state->words = 0;
+    state->halved = HALF_WINDOW - WARM_HOPS * HALF_HOP;
+    state->fresh = WARM_HOPS * HOP - 2 * HALF_WINDOW - REACH + 1; /* the first frame's end is a hop's */
     state->verdict = state->pack ? HW_NOT_YET : HW_NO_MATCH;
     state->matched = -1;
-    memset(state->odd, 0, sizeof state->odd);
-    memset(state->even, 0, sizeof state->even);
+    memset(state->block, 0, sizeof state->block);
+    memset(&state->scratch, 0, sizeof state->scratch);
     memset(state->errors, 0, state->entries * sizeof state->errors[0]);
 }
 
 int hw_matched_entry(const hw_state *state) { return state->matched; }
 
-uint64_t hw_matched_media(const hw_state *state) {
+SMALL uint64_t hw_matched_media(const hw_state *state) {
     const uint8_t *at;
     if (state->matched < 0) return 0;
     at = entry_at(state, (uint32_t)state->matched);
@@ -149,7 +174,7 @@ uint64_t hw_matched_media(const hw_state *state) {
 
 /* matcher.grid.add_dither: SplitMix64 as a counter, triangular noise of one step. In 32,768ths of a step, of which a
  * float keeps what matters. */
-static inline float dithered(uint64_t counter, int16_t sample) {
+static INLINE float dithered(uint64_t counter, int16_t sample) {
     uint64_t x = counter;
     x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
     x = (x ^ x >> 27) * 0x94d049bb133111ebu;
@@ -157,101 +182,156 @@ static inline float dithered(uint64_t counter, int16_t sample) {
     return (float)((int32_t)sample * 32768 + (int32_t)(x >> 49) - (int32_t)(x >> 9 & 0x7fffu));
 }
 
-/* A half-band filter: every other coefficient is 0, the middle one a half. Gives sample m of half the rate once odd
- * sample m + HW_PAIRS - 1 is there. */
-#define PAIR(i) sum += hw_half_band[i] * (later[i] + before[-(i)])
+/* A half-band filter: every other coefficient is 0, the middle one a half. */
+#if defined(__x86_64__) || defined(__i386__) /* which read an operand from memory while they add */
+enum { AT_ONCE = 1 };
+#define PAIR(i) one += hw_half_band[i] * (at[1 + 2 * (i)] + at[-1 - 2 * (i)])
+#else /* which load each sample: once for both */
+enum { AT_ONCE = 2 };
+#define PAIR(i)                                                \
+    one += hw_half_band[i] * (at[1 + 2 * (i)] + at[-1 - 2 * (i)]), \
+    two += hw_half_band[i] * (at[3 + 2 * (i)] + at[1 - 2 * (i)])
+#endif
 #define PAIRS(i) PAIR(i), PAIR((i) + 1), PAIR((i) + 2), PAIR((i) + 3), PAIR((i) + 4), PAIR((i) + 5)
-static APART float halved(const hw_state *state, uint32_t newest) {
-    const float *later = state->odd + (newest & (HISTORY - 1)) + HISTORY - (HW_PAIRS - 1), *before = later - 1;
-    float sum = 0.5f * state->even[(newest - (HW_PAIRS - 1)) & (HISTORY / 2 - 1)];
-    PAIRS(0), PAIRS(6), PAIRS(12), PAIRS(18);
-    return sum;
+static SMALL void halve(hw_state *state) {
+    const float *at = state->scratch.input + REACH, *end = at + HOP;
+    uint32_t into = (uint32_t)state->halved;
+    for (; at < end; at += 2 * AT_ONCE, into += AT_ONCE) {
+        float one = 0.5f * at[0], two = 0.5f * at[2 * AT_ONCE - 2];
+        PAIRS(0), PAIRS(6), PAIRS(12), PAIRS(18);
+        state->ring[into & (HALF_WINDOW - 1)] = one;
+        if (AT_ONCE == 2) state->ring[(into + 1) & (HALF_WINDOW - 1)] = two;
+    }
+    state->halved += HALF_HOP;
+    memcpy(state->scratch.input, state->scratch.input + HOP, KEPT * sizeof(float));
 }
-typedef char hw_pairs_fit[HW_PAIRS == 24 && 2 * HW_PAIRS < HISTORY && HW_PAIRS <= HISTORY / 2 ? 1 : -1];
+typedef char hw_pairs_fit[HW_PAIRS == 24 ? 1 : -1];
 
-/* Four points of a transform, the last three twiddled before. */
-#define BUTTERFLY(ar, ai, br, bi, cr, ci, dr, di, a, b, c, d)                                 \
-    do {                                                                                      \
-        const float pr = (ar) + (cr), pi = (ai) + (ci), qr = (ar) - (cr), qi = (ai) - (ci);   \
-        const float sr = (br) + (dr), si = (bi) + (di), tr = (br) - (dr), ti = (bi) - (di);   \
-        (a)[0] = pr + sr, (a)[1] = pi + si, (c)[0] = pr - sr, (c)[1] = pi - si;               \
-        (b)[0] = qr + ti, (b)[1] = qi - tr, (d)[0] = qr - ti, (d)[1] = qi + tr;               \
+/* Four points of a transform: of the first and the third their sum p and difference q, of the others s and t. */
+#define BUTTERFLY(pr, pi, qr, qi, sr, si, tr, ti, a, b, c, d)                   \
+    do {                                                                        \
+        (a)[0] = (pr) + (sr), (a)[1] = (pi) + (si);                             \
+        (b)[0] = (qr) + (ti), (b)[1] = (qi) - (tr);                             \
+        (c)[0] = (pr) - (sr), (c)[1] = (pi) - (si);                             \
+        (d)[0] = (qr) - (ti), (d)[1] = (qi) + (tr);                             \
     } while (0)
 
-/* The Hann window, twice as high, and the first pass over the frame that begins at `start` of the ring. The window's
- * other half is its mirror image, and so is the cosine's. */
-static APART void windowed_pass(const float *ring, uint32_t start, float *z) {
-    uint32_t r;
-    for (r = 0; r < POINTS / 4; r++, z += 8) {
-        const uint32_t at = ((r & 3u) << 4 | (r & 12u) | r >> 4) * 2u;
-        const float *rising = hw_cosine + at, *falling = hw_cosine + HALF_WINDOW / 2 - at;
-        const float *a = ring + ((start + at) & (HALF_WINDOW - 1));
-        const float *b = ring + ((start + at + 128u) & (HALF_WINDOW - 1));
-        const float *c = ring + ((start + at + 256u) & (HALF_WINDOW - 1));
-        const float *d = ring + ((start + at + 384u) & (HALF_WINDOW - 1));
-        const float br = b[0] * (1.0f - rising[128]), bi = b[1] * (1.0f - rising[129]);
-        const float cr = c[0] * (1.0f - falling[0]), ci = c[1] * (1.0f - falling[-1]);
-        const float dr = d[0] * (1.0f - falling[-128]), di = d[1] * (1.0f - falling[-129]);
-        const float ar = a[0] * (1.0f - rising[0]), ai = a[1] * (1.0f - rising[1]);
-        BUTTERFLY(ar, ai, br, bi, cr, ci, dr, di, z, z + 2, z + 4, z + 6);
+/* Sum and difference of two samples half a frame apart, behind the Hann window, twice as high: 1 - c and 1 + c. */
+#define WINDOWED(sum, difference, first, second, c)                                           \
+    const float sum##_ = (first) + (second), difference##_ = (first) - (second);              \
+    const float sum = sum##_ - (c) * difference##_, difference = difference##_ - (c) * sum##_
+
+/* The window, and the first pass over the frame that begins at `start` of the ring, a multiple of 16. Butterfly r takes
+ * pairs of samples from r's four-digit mirror image on, and those a quarter, a half, and three quarters later. */
+static SMALL void windowed_pass(const float *ring, uint32_t start, float *z) {
+    uint32_t row, half, i;
+    for (row = 0; row < 8; row++) {
+        const uint32_t at = start + 16 * row;
+        const float *a = ring + (at & (HALF_WINDOW - 1)), *b = ring + ((at + 128) & (HALF_WINDOW - 1));
+        const float *c = ring + ((at + 256) & (HALF_WINDOW - 1)), *d = ring + ((at + 384) & (HALF_WINDOW - 1));
+        const float *cosine = hw_cosine + 16 * row;
+        float *out = z + 8 * (row >> 1) + 64 * (row & 1);
+        for (half = 0; half < 2; half++, out += 32 - 4 * 128)
+            for (i = 0; i < 4; i++, a += 2, b += 2, c += 2, d += 2, cosine += 2, out += 128) {
+                WINDOWED(pr, qr, a[0], c[0], cosine[0]);
+                WINDOWED(pi, qi, a[1], c[1], cosine[1]);
+                WINDOWED(sr, tr, b[0], d[0], cosine[128]);
+                WINDOWED(si, ti, b[1], d[1], cosine[129]);
+                BUTTERFLY(pr, pi, qr, qi, sr, si, tr, ti, out, out + 2, out + 4, out + 6);
+            }
     }
 }
 
-static APART void transform_pass(float *z, uint32_t length) {
+/* A butterfly whose last three points are turned first, each by a cosine and a negative sine. */
+static INLINE void twiddled(float *a, uint32_t span, float c1, float m1, float c2, float m2, float c3, float m3) {
+    float *b = a + span, *c = b + span, *d = c + span;
+    const float br = b[0] * c1 - b[1] * m1, bi = b[1] * c1 + b[0] * m1;
+    const float cr = c[0] * c2 - c[1] * m2, ci = c[1] * c2 + c[0] * m2;
+    const float dr = d[0] * c3 - d[1] * m3, di = d[1] * c3 + d[0] * m3;
+    const float pr = a[0] + cr, pi = a[1] + ci, qr = a[0] - cr, qi = a[1] - ci;
+    const float sr = br + dr, si = bi + di, tr = br - dr, ti = bi - di;
+    BUTTERFLY(pr, pi, qr, qi, sr, si, tr, ti, a, b, c, d);
+}
+
+static SMALL void transform_pass(float *z, uint32_t length) {
     const uint32_t step = HALF_WINDOW / 4 / length, span = 2 * length; /* of the table; in floats */
-    uint32_t j, k = 0;
-    for (j = 0; j < length; j++, k += step) {
-        const uint32_t k3 = 3 * k <= 256u ? 3 * k : 512u - 3 * k; /* the cosine's mirror image */
-        const uint32_t m3 = 3 * k <= 128u ? 3 * k + 128u : 384u - 3 * k;
-        const float c1 = hw_cosine[k], c2 = hw_cosine[2 * k], c3 = hw_cosine[k3];
-        const float m1 = hw_cosine[k + 128u], m2 = hw_cosine[2 * k <= 128u ? 2 * k + 128u : 384u - 2 * k];
-        const float m_3 = hw_cosine[m3]; /* cosines of a quarter turn more: sines, negative */
-        float *a = z + 2 * j;
-        for (; a < z + 2 * POINTS; a += 4 * span) {
-            float *b = a + span, *c = b + span, *d = c + span;
-            const float br = b[0] * c1 - b[1] * m1, bi = b[1] * c1 + b[0] * m1;
-            const float cr = c[0] * c2 - c[1] * m2, ci = c[1] * c2 + c[0] * m2;
-            const float dr = d[0] * c3 - d[1] * m_3, di = d[1] * c3 + d[0] * m_3;
-            const float ar = a[0], ai = a[1];
-            BUTTERFLY(ar, ai, br, bi, cr, ci, dr, di, a, b, c, d);
-        }
+    float *end = z + 2 * POINTS, *a;
+    uint32_t j, k;
+    for (a = z; a < end; a += 4 * span) { /* twiddles of 1 */
+        float *b = a + span, *c = b + span, *d = c + span;
+        const float pr = a[0] + c[0], pi = a[1] + c[1], qr = a[0] - c[0], qi = a[1] - c[1];
+        const float sr = b[0] + d[0], si = b[1] + d[1], tr = b[0] - d[0], ti = b[1] - d[1];
+        BUTTERFLY(pr, pi, qr, qi, sr, si, tr, ti, a, b, c, d);
+    }
+    for (j = 1, k = step; 2 * j <= length; j++, k += step) {
+        /* Cosines, and those of a quarter turn more: sines, negative. As many from the end, they change places. */
+        const float c1 = hw_cosine[k], m1 = hw_cosine[k + 128u];
+        const float c2 = c1 * c1 - m1 * m1, m2 = 2.0f * c1 * m1;
+        const float c3 = c1 * c2 - m1 * m2, m3 = c1 * m2 + m1 * c2;
+        for (a = z + 2 * j; a < end; a += 4 * span) twiddled(a, span, c1, m1, c2, m2, c3, m3);
+        if (2 * j == length) break;
+        for (a = z + span - 2 * j; a < end; a += 4 * span) twiddled(a, span, -m1, -c1, -c2, m2, m3, c3);
     }
 }
 
-/* The real signal's power at bin k into z[2 k], from the transform of its pairs; the scale is nobody's business. */
-static APART void powers(float *z) {
-    uint32_t k;
-    for (k = 1; k < POINTS / 2; k++) {
-        float *low = z + 2 * k, *high = z + 2 * (POINTS - k);
-        const float c = hw_cosine[k], s = hw_cosine[128u - k];
-        const float er = low[0] + high[0], ei = low[1] - high[1], xr = low[0] - high[0], xi = low[1] + high[1];
-        const float tr = c * xi - s * xr, ti = c * xr + s * xi;
-        low[0] = (er + tr) * (er + tr) + (ei - ti) * (ei - ti);
-        high[0] = (er - tr) * (er - tr) + (ei + ti) * (ei + ti);
+/* The real signal's power at bin k into z[2 k], from the transform of its pairs; the scale is nobody's business. Bins k
+ * and POINTS - k come of both points' powers and their product: what one has more, the other has less, and of a much
+ * weaker one rounding leaves little. So those that rumble below the bands would swamp are computed the long way. */
+static SMALL void powers(float *z) {
+    const float *c = hw_cosine, *s = hw_cosine + 128;
+    float *low = z, *high = z + 2 * POINTS;
+    ptrdiff_t k;
+    for (k = 1; k < HW_FIRST_BIN; k++) {
+        const float er = low[2 * k] + high[-2 * k], xr = low[2 * k] - high[-2 * k];
+        const float ei = low[2 * k + 1] - high[-2 * k + 1], xi = low[2 * k + 1] + high[-2 * k + 1];
+        const float dr = er - (c[k] * xi - s[-k] * xr), di = ei + (c[k] * xr + s[-k] * xi);
+        high[-2 * k] = 0.5f * (dr * dr + di * di);
     }
-    z[POINTS] = 4.0f * (z[POINTS] * z[POINTS] + z[POINTS + 1] * z[POINTS + 1]);
+    for (; k < POINTS / 2; k++) {
+        const float lr = low[2 * k], li = low[2 * k + 1], hr = high[-2 * k], hi = high[-2 * k + 1];
+        const float a = lr * lr + li * li, b = hr * hr + hi * hi, both = lr * hi + li * hr;
+        const float differ = c[k] * (both + both) - s[-k] * (a - b);
+        low[2 * k] = a + b + differ;
+        high[-2 * k] = a + b - differ;
+    }
+    z[POINTS] = 2.0f * (z[POINTS] * z[POINTS] + z[POINTS + 1] * z[POINTS + 1]);
 }
 
-/* Energies in 16 bits: seven of the exponent, from 2^-10 on, and nine of the mantissa, rounded. */
-enum { LEFT_OUT = 14, LEAST = 117 << 9 };
+/* Positive numbers in 16 bits: sums of energies in seven of the exponent and nine of the mantissa, from 2^-10 on;
+ * loudness in six and ten, from 2^8 on. */
+enum { SUM_OUT = 14, SUM_LEAST = 117 << 9, LOUD_OUT = 13, LOUD_LEAST = 135 << 10 };
 
-static inline uint16_t packed(float energy) {
+static INLINE uint32_t bits_of(float x) {
     union { float f; uint32_t u; } bits;
-    bits.f = energy;
-    return (uint16_t)(((bits.u + (1u << (LEFT_OUT - 1))) >> LEFT_OUT) - LEAST);
+    bits.f = x;
+    return bits.u;
 }
 
-static inline float unpacked(uint16_t energy) {
+static INLINE float float_of(uint32_t x) {
     union { float f; uint32_t u; } bits;
-    bits.u = ((uint32_t)energy + LEAST) << LEFT_OUT;
+    bits.u = x;
     return bits.f;
+}
+
+static INLINE uint16_t packed(float x, uint32_t out, uint32_t least) {
+    return (uint16_t)(((bits_of(x) + (1u << (out - 1))) >> out) - least);
+}
+
+static INLINE float unpacked(uint16_t x, uint32_t out, uint32_t least) { return float_of((x + least) << out); }
+
+/* x^.8 for x >= 1: a polynomial of the mantissa; of the exponent e, 2^(.8 e) = 16^(e / 5) * 2^(.8 (e % 5)). */
+static INLINE float raised(float x) {
+    const uint32_t exponent = (bits_of(x) >> 23) - 127, fifth = exponent * 205u >> 10;
+    x = float_of((bits_of(x) & 0x7fffffu) | 0x3f800000u);
+    x = (((HW_POWER_4 * x + HW_POWER_3) * x + HW_POWER_2) * x + HW_POWER_1) * x + HW_POWER_0;
+    return float_of(bits_of(x * hw_exponents[exponent - 5 * fifth]) + (fifth << 25));
 }
 
 /* matcher.grid.log_energies without the logarithm. From one centre to the next a bin's weight rises by the same step in
  * one band as it falls in the one before, so two sums suffice: of the bins, and of what they come to so far. */
-static APART void band_energies(float *power, uint16_t *out) {
+static FAST void band_energies(float *power, float *sums_so_far, uint16_t *loud) {
     const float *at = power + 2 * HW_FIRST_BIN;
-    float below = 0.0f;
+    float below = 0.0f, step = HW_RAMP_STEP;
     uint32_t band, k;
     for (k = 0; k < HW_GAINS; k++) power[2 * (POINTS - HW_GAINS + k)] *= hw_gains[k]; /* the decimator's roll-off */
     for (band = 0; band <= HW_BANDS; band++) {
@@ -261,151 +341,164 @@ static APART void band_energies(float *power, uint16_t *out) {
             sum += at[0];
             sums += sum;
         }
-        rising = hw_ramps[band][0] * sum - hw_ramps[band][1] * sums;
-        if (band > 0) out[band - 1] = packed(below + sum - rising + HW_FLOOR);
+        rising = hw_ramps[band] * sum - step * sums;
+        step *= HW_RAMP_RATIO;
+        if (band > 0) {
+            float energy = below + sum - rising;
+            energy = energy > 0.0f ? energy + HW_FLOOR : HW_FLOOR; /* rounding may have left less than nothing */
+            *sums_so_far++ += energy;
+            *loud++ = packed(raised(energy), LOUD_OUT, LOUD_LEAST);
+        }
         below = rising;
     }
 }
 
-static APART void frame_energies(hw_state *state) {
-    float *z = state->work.spectrum;
-    windowed_pass(state->ring, state->frames * HALF_HOP, z);
+static SMALL void frame_energies(hw_state *state) {
+    float *z = state->scratch.work.of.spectrum;
+    windowed_pass(state->ring, (uint32_t)state->halved, z);
     transform_pass(z, 4);
     transform_pass(z, 16);
     transform_pass(z, 64);
     powers(z);
-    band_energies(z, state->energies[state->frames % HW_MEAN_FRAMES]);
+    band_energies(z, state->block, state->louds[state->frames % HW_MEAN_FRAMES]);
+    if (state->frames % WORD_FRAMES == 0) {
+        uint16_t *block = state->blocks[state->frames / WORD_FRAMES % BLOCKS];
+        uint32_t band;
+        for (band = 0; band < HW_BANDS; band++) block[band] = packed(state->block[band], SUM_OUT, SUM_LEAST);
+        memset(state->block, 0, sizeof state->block);
+    }
+    state->frames++;
 }
 
-/* x^.8 in steps of 2^-LOUDNESS_BITS, x over 0 and at most 36: a polynomial of the mantissa, and a table. */
-static inline int32_t loudness(float x) {
-    union { float f; uint32_t u; } mantissa;
-    int32_t exponent;
-    mantissa.f = x;
-    exponent = (int32_t)(mantissa.u >> 23) - 127 - HW_LEAST_EXPONENT;
-    if (exponent < 0) return 0;
-    mantissa.u = (mantissa.u & 0x7fffffu) | 0x3f800000u;
-    x = mantissa.f;
-    x = (((HW_POWER_4 * x + HW_POWER_3) * x + HW_POWER_2) * x + HW_POWER_1) * x + HW_POWER_0;
-    return (int32_t)(x * hw_exponents[exponent] + 0.5f);
+/* What a word's loudness is to be multiplied with: by the mean energies of the first frames for as long as a word ends
+ * earlier, later of its last ones. Frame 0 is a block of its own, so that words end with blocks. */
+static SMALL void scales(const hw_state *state, uint32_t word, float *scale) {
+    const int early = (HW_TAPS - 1) * HW_TAP_FRAMES + 1 + WORD_FRAMES * word <= HW_MEAN_FRAMES;
+    uint32_t block = early ? 0 : word + (HW_TAPS - 1) * HW_TAP_FRAMES / WORD_FRAMES + 1 - MEAN_BLOCKS, band;
+    const uint32_t end = block + MEAN_BLOCKS;
+    for (band = 0; band < HW_BANDS; band++) scale[band] = early ? state->block[band] : 0.0f;
+    for (; block < end; block++) {
+        const uint16_t *sums = state->blocks[block % BLOCKS];
+        for (band = 0; band < HW_BANDS; band++) scale[band] += unpacked(sums[band], SUM_OUT, SUM_LEAST);
+    }
+    for (band = 0; band < HW_BANDS; band++)
+        scale[band] = HW_LOUDNESS_ONE / raised(scale[band] * (1.0f / HW_MEAN_FRAMES));
 }
 
-/* Adds the energies of so many frames from one on. */
-static APART void add_energies(const hw_state *state, uint32_t first, uint32_t count, float *sum) {
-    uint32_t band;
-    for (; count > 0; count--, first++) {
-        const uint16_t *energies = state->energies[first % HW_MEAN_FRAMES];
-        for (band = 0; band < HW_BANDS; band += 3) {
-            sum[band] += unpacked(energies[band]);
-            sum[band + 1] += unpacked(energies[band + 1]);
-            sum[band + 2] += unpacked(energies[band + 2]);
-        }
+typedef char hw_bands_fit[HW_BANDS % 11 == 0 && (HW_TAPS - 1) * HW_TAP_FRAMES % WORD_FRAMES == 0 ? 1 : -1];
+
+/* A tap of a filter, of BATCH words. */
+static INLINE void weigh(const int8_t *weight, const loudness *x, int32_t *sums) {
+    const loudness *end = x + HW_BANDS;
+#if UINTPTR_MAX > 0xffffffffu
+    int64_t two = 0;
+    int32_t one = 0;
+#define WEIGH(i) two += weight[i] * x[i].two, one += weight[i] * x[i].one
+#else
+    int32_t a = 0, b = 0, c = 0;
+#define WEIGH(i) a += weight[i] * x[i].one[0], b += weight[i] * x[i].one[1], c += weight[i] * x[i].one[2]
+#endif
+    for (; x < end; x += 11, weight += 11) {
+        WEIGH(0), WEIGH(1), WEIGH(2), WEIGH(3), WEIGH(4), WEIGH(5), WEIGH(6), WEIGH(7), WEIGH(8), WEIGH(9), WEIGH(10);
     }
+#if UINTPTR_MAX > 0xffffffffu
+    sums[0] = (int32_t)two, sums[1] = (int32_t)((two - sums[0]) >> 32), sums[2] = one;
+#else
+    sums[0] = a, sums[1] = b, sums[2] = c;
+#endif
 }
 
-/* Sums of the frames whose mean a word is measured by: the first ones for as long as a word ends earlier; later its
- * last ones, of which all but WORD_FRAMES were summed in blocks for the words before. */
-static APART void mean_energies(hw_state *state, uint32_t first, float *sum) {
-    const uint32_t end = first + (HW_TAPS - 1) * HW_TAP_FRAMES + 1;
-    uint32_t block, band, from;
-    memset(sum, 0, HW_BANDS * sizeof *sum);
-    if (end <= HW_MEAN_FRAMES) {
-        add_energies(state, 0, HW_MEAN_FRAMES, sum);
-        return;
-    }
-    from = end < HW_MEAN_FRAMES + WORD_FRAMES ? end - HW_MEAN_FRAMES : end - WORD_FRAMES;
-    for (; from < end; from += WORD_FRAMES) {
-        uint16_t *energies = state->blocks[from / WORD_FRAMES % BLOCKS];
-        memset(sum, 0, HW_BANDS * sizeof *sum);
-        add_energies(state, from, WORD_FRAMES, sum);
-        for (band = 0; band < HW_BANDS; band++) energies[band] = packed(sum[band]);
-    }
-    memset(sum, 0, HW_BANDS * sizeof *sum);
-    for (block = 0; block < BLOCKS; block++) {
-        const uint16_t *energies = state->blocks[block];
-        for (band = 0; band < HW_BANDS; band += 3) {
-            sum[band] += unpacked(energies[band]);
-            sum[band + 1] += unpacked(energies[band + 1]);
-            sum[band + 2] += unpacked(energies[band + 2]);
-        }
-    }
-}
-
-typedef char hw_bands_fit[HW_BANDS % 33 == 0 ? 1 : -1];
-
-/* matcher.bits.filtered_words: the word whose first frame is `first`, of the filters that the device has. */
-static APART uint32_t word_from(hw_state *state, uint32_t first) {
-    int32_t(*x)[HW_BANDS] = state->work.loudness;
-    float scale[HW_BANDS];
-    uint32_t tap, band, filter, word = 0;
-    const int8_t *weight = hw_filters;
-    const uint16_t *tap_scale = hw_tap_scales;
-    mean_energies(state, first, scale);
-    for (band = 0; band < HW_BANDS; band++) scale[band] = (float)HW_MEAN_FRAMES / scale[band];
+/* matcher.bits.filtered_words: so many words, BATCH at most, of the filters that the device has. */
+static FAST void words_from(hw_state *state, uint32_t first, uint32_t count, uint32_t *words) {
+    loudness *x = state->scratch.work.of.words.x;
+    float(*scale)[HW_BANDS] = state->scratch.work.of.words.scale;
+    int64_t(*responses)[BATCH] = state->scratch.work.of.words.responses;
+    uint32_t tap, band, filter, i;
+    memset(&state->scratch.work.of.words, 0, sizeof state->scratch.work.of.words);
+    for (i = 0; i < count; i++) scales(state, first + i, scale[i]);
     for (tap = 0; tap < HW_TAPS; tap++) {
-        const uint16_t *energies = state->energies[(first + HW_TAP_FRAMES * tap) % HW_MEAN_FRAMES];
-        for (band = 0; band < HW_BANDS; band++) x[tap][band] = loudness(unpacked(energies[band]) * scale[band]);
-    }
-    for (filter = 0; filter < HW_FILTERS; filter++) {
-        int64_t response = 0;
-        for (tap = 0; tap < HW_TAPS; tap++) {
-            const int32_t *at = x[tap];
-            int32_t sum = 0;
-            uint32_t i;
-            for (i = 0; i < HW_BANDS; i += 11, at += 11, weight += 11)
-                sum += weight[0] * at[0] + weight[1] * at[1] + weight[2] * at[2] + weight[3] * at[3] +
-                       weight[4] * at[4] + weight[5] * at[5] + weight[6] * at[6] + weight[7] * at[7] +
-                       weight[8] * at[8] + weight[9] * at[9] + weight[10] * at[10];
-            response += (int64_t)sum * *tap_scale++;
+        const int8_t *weight = hw_filters + HW_BANDS * tap;
+        const uint32_t frame = WORD_FRAMES * first + HW_TAP_FRAMES * tap;
+        const uint16_t *a = state->louds[frame % HW_MEAN_FRAMES];
+        const uint16_t *b = state->louds[(frame + WORD_FRAMES) % HW_MEAN_FRAMES];
+        const uint16_t *c = state->louds[(frame + 2 * WORD_FRAMES) % HW_MEAN_FRAMES];
+        for (band = 0; band < HW_BANDS; band++) {
+            const int32_t in_a = (int32_t)(unpacked(a[band], LOUD_OUT, LOUD_LEAST) * scale[0][band]);
+            const int32_t in_b = (int32_t)(unpacked(b[band], LOUD_OUT, LOUD_LEAST) * scale[1][band]);
+            const int32_t in_c = (int32_t)(unpacked(c[band], LOUD_OUT, LOUD_LEAST) * scale[2][band]);
+#if UINTPTR_MAX > 0xffffffffu
+            x[band].two = (int64_t)in_b << 32 | in_a, x[band].one = in_c;
+#else
+            x[band].one[0] = in_a, x[band].one[1] = in_b, x[band].one[2] = in_c;
+#endif
         }
-        if (response > hw_offsets[filter]) word |= 1u << filter;
+        for (filter = 0; filter < HW_FILTERS; filter++, weight += HW_TAPS * HW_BANDS) {
+            const uint32_t tap_scale = hw_tap_scales[HW_TAPS * filter + tap];
+            int32_t sums[BATCH];
+            weigh(weight, x, sums);
+            for (i = 0; i < BATCH; i++) responses[filter][i] += (int64_t)sums[i] * tap_scale;
+        }
     }
-    return word;
+    for (i = 0; i < BATCH; i++) {
+        words[i] = 0;
+        for (filter = 0; filter < HW_FILTERS; filter++)
+            words[i] |= (uint32_t)(responses[filter][i] > (int64_t)hw_offsets[filter] * HW_OFFSET_ONE) << filter;
+    }
 }
 
-static inline uint32_t bits_set(uint32_t x) {
+static INLINE uint32_t bits_set(uint32_t x) {
     x -= x >> 1 & 0x55555555u;
     x = (x & 0x33333333u) + (x >> 2 & 0x33333333u);
     return ((x + (x >> 4)) & 0x0f0f0f0fu) * 0x01010101u >> 24;
 }
 
 /* Word j of the request against word j - a of every entry, for every alignment a. */
-static APART void compare(hw_state *state, uint32_t word, uint32_t j) {
+static FAST void compare(hw_state *state, uint32_t word, uint32_t j) {
     const uint8_t *entry = entry_at(state, 0);
     const int32_t cut = (int32_t)state->cut;
     uint16_t(*errors)[2][ALIGNMENTS] = state->errors;
     uint32_t left;
     for (left = state->entries; left > 0; left--, entry += state->entry_bytes, errors++) {
         const int32_t length = (int32_t)u16_at(entry + ENTRY_LENGTH);
-        int32_t k = (int32_t)j - SIDE, end = (int32_t)j + SIDE + 1;
+        int32_t k = (int32_t)j - SIDE, end = (int32_t)j + SIDE + 1, middle;
         uint16_t *count = (*errors)[0] + ALIGNMENTS - 1; /* of a = SIDE, and down from there */
         if (k < 0) count += k, k = 0;
         if (end > length) end = length;
-        for (; k < end && k < cut; k++, count--)
+        middle = end < cut ? end : cut;
+        for (; k < middle; k++, count--)
             *count = (uint16_t)(*count + bits_set(word ^ u32_at(entry + ENTRY_WORDS + 4 * k)));
         for (count += ALIGNMENTS; k < end; k++, count--)
             *count = (uint16_t)(*count + bits_set(word ^ u32_at(entry + ENTRY_WORDS + 4 * k)));
     }
 }
 
-static uint16_t rate_of(uint32_t errors, uint32_t words) {
-    const uint32_t rate = words > 0 ? errors * (65536u / HW_FILTERS) / words : 0;
+/* x / n without a division, which many processors lack: exact while x * n stays below 2^32. */
+static inline uint32_t reciprocal(uint32_t n) { return 0xffffffffu / n + 1u; }
+static inline uint32_t quotient(uint32_t x, uint32_t reciprocal_of_n) {
+    return (uint32_t)((uint64_t)x * reciprocal_of_n >> 32);
+}
+
+static uint16_t rate_of(uint32_t errors, uint32_t reciprocal_of_words) {
+    const uint32_t rate = quotient(errors * (65536u / HW_FILTERS), reciprocal_of_words);
     return (uint16_t)(rate < 65535u ? rate : 65535u);
 }
 
 /* matcher.device_twin.lowest_rates, for one entry at one look. */
-static void lowest_rates(const hw_state *state, uint32_t entry, uint32_t length, uint32_t heard, uint16_t *rates) {
+static inline void lowest_rates(const hw_state *state, uint32_t entry, uint32_t length, uint32_t heard,
+                                uint16_t *rates) {
+    const uint32_t *reciprocals = state->scratch.work.of.look.reciprocals;
     const uint16_t *before = state->errors[entry][0], *after = state->errors[entry][1];
     uint32_t lowest = 65535u, i, best = 0, best_start = 0, best_end = state->cut;
     for (i = 0; i < ALIGNMENTS; i++) {
         const uint32_t start = i < SIDE ? SIDE - i : 0u, reach = heard + SIDE - i;
         const uint32_t end = reach < length ? reach : length;
-        const uint32_t rate = (uint32_t)(before[i] + after[i]) * (65536u / HW_FILTERS) / (end - start);
+        const uint32_t errors = (uint32_t)(before[i] + after[i]) * (65536u / HW_FILTERS);
+        const uint32_t rate = quotient(errors, reciprocals[end - start]);
         if (rate < lowest) lowest = rate, best = i, best_start = start, best_end = end;
     }
     rates[0] = (uint16_t)lowest;
-    rates[1] = rate_of(before[best], (best_end < state->cut ? best_end : state->cut) - best_start);
-    rates[2] = rate_of(after[best], best_end > state->cut ? best_end - state->cut : 0);
+    rates[1] = rate_of(before[best], reciprocals[(best_end < state->cut ? best_end : state->cut) - best_start]);
+    rates[2] = rate_of(after[best], reciprocals[best_end > state->cut ? best_end - state->cut : 0]);
 }
 
 /* Whether an entry may decide now. */
@@ -417,25 +510,30 @@ static int in_force(const hw_state *state, const uint8_t *entry) {
 }
 
 /* matcher.device_twin.decide: of every entry its lowest rate, and the best entry against the mean of the others. */
-static APART void look(hw_state *state, uint32_t heard) {
+static SMALL void look(hw_state *state, uint32_t heard) {
     const uint32_t number = (heard - state->first_look) / state->look_step;
     const uint8_t *table = state->pack + AT_LOOK_TABLE + LOOK_BYTES * number;
     uint32_t entry, part, others = 0, sums[3] = {0, 0, 0};
     int32_t best[3] = {-65536, 0, 0};
+    uint32_t *reciprocals = state->scratch.work.of.look.reciprocals, of_others;
+    uint16_t(*rates)[3] = state->scratch.work.of.look.rates;
+    reciprocals[0] = 0, reciprocals[1] = 0xffffffffu;
+    for (entry = 2; entry <= heard; entry++) reciprocals[entry] = reciprocal(entry);
     for (entry = 0; entry < state->entries; entry++) {
         const uint32_t length = u16_at(entry_at(state, entry) + ENTRY_LENGTH);
         if (length < heard) continue;
-        lowest_rates(state, entry, length, heard, state->work.rates[entry]);
-        for (part = 0; part < 3; part++) sums[part] += state->work.rates[entry][part];
+        lowest_rates(state, entry, length, heard, rates[entry]);
+        for (part = 0; part < 3; part++) sums[part] += rates[entry][part];
         others++;
     }
+    of_others = others >= HW_LEAST_ENTRIES ? reciprocal(others - 1) : 0;
     for (entry = 0; others >= HW_LEAST_ENTRIES && entry < state->entries; entry++) {
         const uint8_t *at = entry_at(state, entry);
         int32_t margins[3];
         if (u16_at(at + ENTRY_LENGTH) < heard || !in_force(state, at)) continue;
         for (part = 0; part < 3; part++) {
-            const uint32_t rate = state->work.rates[entry][part], cap = u16_at(table + 8 + 2 * part);
-            const uint32_t mean = (sums[part] - rate) / (others - 1);
+            const uint32_t rate = rates[entry][part], cap = u16_at(table + 8 + 2 * part);
+            const uint32_t mean = quotient(sums[part] - rate, of_others);
             margins[part] = (int32_t)(mean < cap ? mean : cap) - (int32_t)rate;
         }
         if (margins[0] > best[0]) {
@@ -452,45 +550,46 @@ static APART void look(hw_state *state, uint32_t heard) {
     if (best[0] < (int32_t)u16_at(table + 6) - 32768 || heard >= state->look_words) state->verdict = HW_NO_MATCH;
 }
 
-/* A frame is whole; gives every word that it completes. The first words wait for the frames of the mean. */
-static APART void grow(hw_state *state) {
+/* A hop is whole: gives the frame that ends with it, and once the words for a look are there, or BATCH of them, those.
+ * The first words wait for the frames of the mean. */
+static SMALL void grow(hw_state *state) {
+    const uint32_t first = state->first_look, step = state->look_step;
+    uint32_t words[BATCH], ready, count, i;
+    halve(state);
+    if (state->halved < HALF_WINDOW) return;
     frame_energies(state);
-    state->frames++;
-    state->due += HALF_HOP;
-    while (state->verdict == HW_NOT_YET && state->frames >= HW_MEAN_FRAMES &&
-           state->frames >= WORD_FRAMES * state->words + (HW_TAPS - 1) * HW_TAP_FRAMES + 1) {
-        const uint32_t word = word_from(state, WORD_FRAMES * state->words);
+    if (state->frames < HW_MEAN_FRAMES) return;
+    ready = (state->frames - (HW_TAPS - 1) * HW_TAP_FRAMES - 1) / WORD_FRAMES + 1;
+    while (state->verdict == HW_NOT_YET) {
+        const uint32_t at = state->words, next = at < first ? first : at + step - (at - first) % step;
+        count = next - at < BATCH ? next - at : BATCH;
+        if (ready - at < count) return;
+        words_from(state, at, count, words);
+        for (i = 0; i < count; i++) {
 #ifdef HW_ON_WORD
-        HW_ON_WORD(word);
+            HW_ON_WORD(words[i]);
 #endif
-        compare(state, word, state->words);
-        state->words++;
-        if (state->words >= state->first_look && (state->words - state->first_look) % state->look_step == 0)
-            look(state, state->words);
+            compare(state, words[i], at + i);
+        }
+        state->words += count;
+        if (state->words == next) look(state, next);
     }
 }
 
-hw_verdict hw_push(hw_state *state, const int16_t *samples, size_t count) {
-    const int16_t *end = samples + count;
-    uint64_t dither = state->dither;
-    uint32_t heard = state->heard;
-    while (samples < end && state->verdict == HW_NOT_YET) {
-        const uint32_t newest = heard >> 1;
-        float *odd = state->odd + (newest & (HISTORY - 1));
-        if ((heard & 1u) == 0) {
-            state->even[newest & (HISTORY / 2 - 1)] = dithered(dither, *samples++);
-            dither += GOLDEN;
-            heard++;
-            if (samples == end) break;
+FAST hw_verdict hw_push(hw_state *state, const int16_t *samples, size_t count) {
+    while (count > 0 && state->verdict == HW_NOT_YET) {
+        const size_t taken = count < HOP - state->fresh ? count : HOP - state->fresh;
+        const int16_t *end = samples + taken;
+        float *into = state->scratch.input + KEPT + state->fresh;
+        uint64_t dither = state->dither;
+        for (; samples < end; dither += GOLDEN) *into++ = dithered(dither, *samples++);
+        state->dither = dither;
+        state->fresh += (uint32_t)taken;
+        count -= taken;
+        if (state->fresh == HOP) {
+            state->fresh = 0;
+            grow(state);
         }
-        odd[0] = odd[HISTORY] = dithered(dither, *samples++);
-        dither += GOLDEN;
-        heard++;
-        if (newest < HW_PAIRS - 1) continue;
-        state->ring[state->halved++ & (HALF_WINDOW - 1)] = halved(state, newest);
-        if (state->halved == state->due) grow(state);
     }
-    state->dither = dither;
-    state->heard = heard;
     return state->verdict;
 }

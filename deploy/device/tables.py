@@ -15,12 +15,15 @@ from matcher.device_fit import gain
 from matcher.grid import BANDS, HIGH_HZ, LOW_HZ, SAMPLE_RATE_HZ, WINDOW
 
 HEADER = Path(__file__).parent / "hushword_tables.h"
-# What 1 is in the loudness; and the powers of two that loudness reaches, the least rounding to one step of it.
+# What 1 is in the loudness: 33 bands * 127 * 36^.8 times as much stays below 2^31.
 _LOUDNESS_ONE = 16384
-_EXPONENTS = range(-19, 6)
+# Offsets are kept in so many steps of a response.
+_OFFSET_ONE = 65536
+# Of the powers of two of an energy; that of five is a power of two again.
+_EXPONENTS = range(5)
 # The floor of matcher.grid, in the device's units: samples in 32,768ths, half as many of them, the window and the
-# transform twice as high.
-_FLOOR = 1e-6 * 32_768**2 / 4 * 4 * 4
+# transform twice as high, and half of the power.
+_FLOOR = 1e-6 * 32_768**2 / 4 * 4 * 4 / 2
 # A power that the decimator leaves alone but for so much is not made up for.
 _LEAST_GAIN = 0.004
 
@@ -33,7 +36,8 @@ def tables(bits: DeviceBits) -> str:
     gains = _gains(bits.half_band.astype(np.float64))
     scale_one = bits.scales.max() / (2**16 - 1)
     power = _polynomial(source.exponent)
-    exponents = [2.0 ** (source.exponent * e) * _LOUDNESS_ONE for e in _EXPONENTS]
+    assert math.isclose(source.exponent, 4 / 5)
+    exponents = [2.0 ** (source.exponent * e) for e in _EXPONENTS]
     numbers = {
         "BITS_ID": f"0x{bits.bits_id:08x}u",
         "LEAST_ENTRIES": LEAST_ENTRIES,
@@ -47,13 +51,15 @@ def tables(bits: DeviceBits) -> str:
         "FIRST_BIN": first,
         "GAINS": len(gains),
         "FLOOR": f"{_FLOOR:.6e}f",
-        "LEAST_EXPONENT": f"({_EXPONENTS[0]})",
+        "LOUDNESS_ONE": f"{_LOUDNESS_ONE}.0f",
+        "OFFSET_ONE": _OFFSET_ONE,
+        "RAMP_STEP": _number(ramps[0, 1]),
+        "RAMP_RATIO": _number(ramps[1, 1] / ramps[0, 1]),
         **{f"POWER_{i}": f"({_number(c)})" for i, c in enumerate(power)},
     }
     angle = 2 * np.pi * np.arange(WINDOW // 4 + 1) / (WINDOW // 2)
-    rows = ",\n    ".join(f"{{{_number(all_of_it)}, {_number(step)}}}" for all_of_it, step in ramps)
     arrays = [
-        f"static const float hw_ramps[{len(ramps)}][2] = {{\n    {rows}}};\n",
+        _array("float", "ramps", map(_number, ramps[:, 0])),
         _array("float", "half_band", map(_number, bits.half_band)),
         _array("float", "cosine", map(_number, np.cos(angle))),
         _array("uint8_t", "bins", map(str, bins)),
@@ -61,7 +67,7 @@ def tables(bits: DeviceBits) -> str:
         _array("float", "exponents", map(_number, exponents)),
         _array("int8_t", "filters", map(str, bits.weights.ravel())),
         _array("uint16_t", "tap_scales", (str(round(scale)) for scale in bits.scales.ravel() / scale_one)),
-        _array("int64_t", "offsets", (str(round(offset)) for offset in bits.offsets / scale_one * _LOUDNESS_ONE)),
+        _array("int32_t", "offsets", (str(round(o)) for o in bits.offsets / scale_one * _LOUDNESS_ONE / _OFFSET_ONE)),
     ]
     defines = "".join(f"#define HW_{name} {value}\n" for name, value in numbers.items())
     return (
@@ -75,7 +81,8 @@ def _ramps() -> tuple[list[int], npt.NDArray[np.float64], int]:
     """How many bins lie from each edge of the bands to the next, and how their rising weights come of two sums.
 
     Of n bins' powers p_i, i from 0 on, the device has S = sum(p_i) and T = sum((n - i) p_i). Their weights rise from w
-    by d each: sum((w + d i) p_i) is (w + d n) S - d T. The first and the last stretch have one side only.
+    by d each: sum((w + d i) p_i) is (w + d n) S - d T. The edges lie evenly in log frequency, so d falls by one ratio
+    from stretch to stretch. The first and the last have one side only.
 
     Returns:
         Bins, (BANDS + 1); w + d n and d, float64 (BANDS + 1, 2); and the first bin.
