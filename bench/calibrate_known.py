@@ -40,7 +40,7 @@ def main(
     recording: Annotated[Path | None, typer.Option(help="Simulated traffic; made anew when not given.")] = None,
     bits_name: Annotated[str, typer.Option("--bits", help="The kind of bits.")] = "learned64",
     out: Annotated[Path | None, typer.Option(help="The calibration file; the one that ships by default.")] = None,
-    version: Annotated[str, typer.Option(help="Stamped on every decision, after the bits' name.")] = "2026.11",
+    version: Annotated[str, typer.Option(help="Stamped on every decision, after the bits' name.")] = "2026.11.1",
     seed: Annotated[int, typer.Option(help="Of the cohort.")] = 0,
 ) -> None:
     """Measure the null of known media on simulated traffic, and write it with its provenance."""

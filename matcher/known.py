@@ -481,7 +481,8 @@ class Listening:
         alignments, compared = np.empty((2, n), np.int32)
         score_rows(
             words, clear, self._segments, media._words, media._clear, media._lengths, media._means, rows,  # noqa: SLF001
-            self._own, calibration.base, calibration.weights[self._segments], scores, rates, alignments, compared,
+            self._own, calibration.base, calibration.usual, calibration.weights[self._segments], scores, rates,
+            alignments, compared,
         )  # fmt: skip
         names = media._names  # noqa: SLF001
         # Of equals the first by name: rows are handed out anew after a restart.

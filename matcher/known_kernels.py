@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from matcher.kernels import popcount
-from matcher.known_null import LEAD_WORDS, LEAST_BITS, MAX_ALIGNMENT, SEGMENT_WORDS, SLOT_WORDS
+from matcher.known_null import LEAD_WORDS, LEAST_APART, LEAST_BITS, MAX_ALIGNMENT, MOST_APART, SEGMENT_WORDS, SLOT_WORDS
 
 GROUPS = 32
 GROUP_BITS = 14
@@ -307,8 +307,8 @@ def own_means(query: _U8, cohort_columns: _U8, clear: _U8, first: int, end: int,
     nb.void(
         _u8, _u8, nb.int64, nb.uint64[:, ::1], nb.uint64[:, ::1], nb.int32[::1], nb.float32[:, ::1], nb.int32[::1],
         nb.float32[::1], nb.types.Array(nb.float32, 1, "C", readonly=True),
-        nb.types.Array(nb.float32, 1, "C", readonly=True), nb.float32[::1], nb.float32[::1], nb.int32[::1],
-        nb.int32[::1],
+        nb.types.Array(nb.float32, 1, "C", readonly=True), nb.types.Array(nb.float32, 1, "C", readonly=True),
+        nb.float32[::1], nb.float32[::1], nb.int32[::1], nb.int32[::1],
     ),
     cache=True,
     nogil=True,
@@ -324,6 +324,7 @@ def score_rows(
     rows: _I4,
     own: _F4,
     base: _F4,
+    usual: _F4,
     weights: _F4,
     out_score: _F4,
     out_rate: _F4,
@@ -343,9 +344,10 @@ def score_rows(
         rows: int32 (m,).
         own: float32 (S,), the request's.
         base: float32 (S,).
+        usual: float32 (S,).
         weights: float32 (S,).
-        out_score: float32 (m,), sum of weight * (base + both own means - error rate) over the segments; where fewer
-            than LEAST_BITS are common a segment says nothing.
+        out_score: float32 (m,), sum over the segments of weight * (base + both own means - error rate, from
+            LEAST_APART to MOST_APART, less the usual); where fewer than LEAST_BITS are common a segment says nothing.
         out_rate: float32 (m,), error rate over the bits of all common words that are clear on both sides; 1 where there
             are none.
         out_alignment: int32 (m,), MAX_ALIGNMENT at most either way.
@@ -380,7 +382,9 @@ def score_rows(
                 bits += popcount(both)
             expected = base[segment] + own[segment] + row_means[row, segment]
             if bits >= LEAST_BITS and not np.isnan(expected):
-                score += weights[segment] * (expected - errors / bits)
+                score += weights[segment] * (
+                    min(max(expected - errors / bits, LEAST_APART), MOST_APART) - usual[segment]
+                )
         out_score[i] = score
         out_rate[i] = min(best, 1.0)
         out_alignment[i] = at

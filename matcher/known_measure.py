@@ -14,7 +14,15 @@ from matcher.fingerprint import LOOK_MS
 from matcher.kernels import popcount
 from matcher.known import FIRST_KNOWN_LOOK_MS, FULL_KNOWN_MS, looked_at
 from matcher.known_kernels import own_means, score_rows
-from matcher.known_null import LEAD_WORDS, LEAST_BITS, SEGMENT_WORDS, SLOT_WORDS, KnownCalibration
+from matcher.known_null import (
+    LEAD_WORDS,
+    LEAST_APART,
+    LEAST_BITS,
+    MOST_APART,
+    SEGMENT_WORDS,
+    SLOT_WORDS,
+    KnownCalibration,
+)
 from matcher.null import NullError, fit_tail
 
 COHORT = 200
@@ -96,7 +104,7 @@ class _Rows:
         alignments, compared = np.empty((2, len(rows)), np.int32)
         score_rows(
             query[0], query[1], segments, self.words, self.clear, self.lengths, self.means, rows, own, calibration.base,
-            calibration.weights[segments], scores, rates, alignments, compared,
+            calibration.usual, calibration.weights[segments], scores, rates, alignments, compared,
         )  # fmt: skip
         return scores, alignments
 
@@ -143,7 +151,7 @@ def measure_known(
     flat = np.tril(np.ones((segments + 1, segments), np.float32), -1)
     cohort = np.ascontiguousarray(unheard.people[chosen, 0, :width])
     nothing = np.zeros(segments, np.float32)
-    draft = KnownCalibration(version, bits.name, cohort, nothing, flat, Tail(0, 0, 1), provenance)
+    draft = KnownCalibration(version, bits.name, cohort, nothing, nothing, flat, Tail(0, 0, 1), provenance)
     rows = _Rows(unheard, draft)
     own, media_own = (_own(queries, draft) for queries in (unheard.people, unheard.media))
     own[chosen] *= COHORT / (COHORT - 1)  # of the cohort, without themselves
@@ -162,14 +170,17 @@ def measure_known(
     # base + both own means - rate is on average nothing for people.
     mean = np.nanmean(null, axis=(0, 1)) - np.nanmean(own, axis=0) - np.nanmean(rows.means, axis=0)
     base = mean.astype(np.float32)
-    apart = np.nan_to_num(base + own[:, None] + rows.means[None] - null).reshape(-1, segments)
-    nearer = np.nan_to_num(base + media_own + rows.means[unheard.heard] - true).mean(axis=0)
+    apart = np.clip(base + own[:, None] + rows.means[None] - null, LEAST_APART, MOST_APART).reshape(-1, segments)
+    usual = np.nanmean(apart, axis=0)
+    apart = np.nan_to_num(apart - usual)
+    nearer = np.clip(base + media_own + rows.means[unheard.heard] - true, LEAST_APART, MOST_APART)
+    nearer = np.nan_to_num(nearer - usual).mean(axis=0)
     covariance = np.cov(apart.T)
     weights = np.zeros((segments + 1, segments), np.float32)
     for n in range(1, segments + 1):
         within = covariance[:n, :n] + RIDGE * np.diag(np.diag(covariance)[:n])
         weights[n, :n] = np.maximum(np.linalg.solve(within, nearer[:n]), 0)
-    draft = replace(draft, base=base, weights=weights)
+    draft = replace(draft, base=base, usual=usual, weights=weights)
 
     best = np.full((people, len(everyone)), -np.inf)
     for n in looks(bits):

@@ -29,6 +29,9 @@ MAX_ALIGNMENT = 7
 # A segment says nothing of which fewer bits are clear on both sides: of steady sound, or of silence, a handful are, and
 # an error rate over a handful is chance. Of speech some 40 are.
 LEAST_BITS = 12
+# By how much a segment's error rate lies under what is expected of unrelated sound counts between these. Under the
+# first something else was louder, which says little of what was beneath; over the second people come by chance, too.
+LEAST_APART, MOST_APART = 0.03, 0.4
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +45,8 @@ class KnownCalibration:
         bits: the kind of bits.
         cohort: uint64 (C, width), long fingerprints of unrelated people: the yardstick of own means.
         base: float32 (S,), mean error rate of people against entries, less the mean own rate of either.
+        usual: float32 (S,), by how much people's error rates lie under what was expected of them, from LEAST_APART to
+            MOST_APART, on average.
         weights: float32 (S + 1, S): row s weighs the first s segments of a request that has so many.
         tail: of the best score of a request against one entry, over all its looks and alignments; grows with the
             entries.
@@ -53,6 +58,7 @@ class KnownCalibration:
     bits: str
     cohort: npt.NDArray[np.uint64]
     base: npt.NDArray[np.float32]
+    usual: npt.NDArray[np.float32]
     weights: npt.NDArray[np.float32]
     tail: Tail
     provenance: Mapping[str, object]
@@ -71,9 +77,12 @@ class KnownCalibration:
         segments = self.segments
         if not segments or self.weights.shape != (segments + 1, segments) or (np.triu(self.weights) != 0).any():
             raise CalibrationError(f"weights of shape {self.weights.shape} for {segments} segments")
+        if self.usual.shape != self.base.shape:
+            raise CalibrationError(f"means of shape {self.usual.shape} for {segments} segments")
         if self.cohort.ndim != 2 or not len(self.cohort) or self.cohort.shape[1] < SEGMENT_WORDS * segments:
             raise CalibrationError(f"a cohort of shape {self.cohort.shape} for {segments} segments")
-        if not (np.isfinite(self.base).all() and np.isfinite(self.weights).all() and (self.weights >= 0).all()):
+        numbers = (self.base, self.usual, self.weights)
+        if not (all(np.isfinite(array).all() for array in numbers) and (self.weights >= 0).all()):
             raise CalibrationError("means and weights must be numbers, weights from 0 on")
         self.tail.check()
 
@@ -85,7 +94,7 @@ class KnownCalibration:
             "tail": vars(self.tail),
             "provenance": dict(self.provenance),
         }
-        return packed(header, cohort=self.cohort, base=self.base, weights=self.weights)
+        return packed(header, cohort=self.cohort, base=self.base, usual=self.usual, weights=self.weights)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "KnownCalibration":
@@ -102,6 +111,7 @@ class KnownCalibration:
                 bits=str(header["bits"]),
                 cohort=np.ascontiguousarray(arrays["cohort"], np.uint64),
                 base=np.ascontiguousarray(arrays["base"], np.float32),
+                usual=np.ascontiguousarray(arrays["usual"], np.float32),
                 weights=np.ascontiguousarray(arrays["weights"], np.float32),
                 tail=Tail(**header["tail"]),
                 provenance=header["provenance"],

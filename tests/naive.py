@@ -10,7 +10,7 @@ from matcher.bits import LearnedBits
 from matcher.event import CONSISTENT_WORDS
 from matcher.grid import BANDS, HIGH_HZ, HOP, LOW_HZ, SAMPLE_RATE_HZ, WINDOW
 from matcher.known_kernels import ANCHORS, GROUP_MASKS
-from matcher.known_null import LEAD_WORDS, LEAST_BITS, MAX_ALIGNMENT, SEGMENT_WORDS, SLOT_WORDS
+from matcher.known_null import LEAD_WORDS, LEAST_APART, LEAST_BITS, MAX_ALIGNMENT, MOST_APART, SEGMENT_WORDS, SLOT_WORDS
 
 _U8 = npt.NDArray[np.uint64]
 _I4 = npt.NDArray[np.int32]
@@ -301,7 +301,14 @@ def _rate(pairs: list[tuple[int, int]], query: _U8, query_clear: _U8, words: _U8
 
 
 def known_score(
-    query: _U8, query_clear: _U8, segments: int, words: _U8, clear: _U8, expected: npt.NDArray[np.float64], weights: _F4
+    query: _U8,
+    query_clear: _U8,
+    segments: int,
+    words: _U8,
+    clear: _U8,
+    expected: npt.NDArray[np.float64],
+    usual: _F4,
+    weights: _F4,
 ) -> tuple[float, float, int, int]:
     """Score, rate, alignment and common words of a request and the slots of one entry."""
     best, at, compared = 2.0, 0, 0
@@ -315,7 +322,8 @@ def known_score(
         pairs = [p for p in known_places(len(query), len(words), at) if p[0] // SEGMENT_WORDS == segment]
         errors, bits = _rate(pairs, query, query_clear, words, clear)
         if bits >= LEAST_BITS and not np.isnan(expected[segment]):
-            score += float(weights[segment]) * (float(expected[segment]) - errors / bits)
+            apart = min(max(float(expected[segment]) - errors / bits, LEAST_APART), MOST_APART)
+            score += float(weights[segment]) * (apart - float(usual[segment]))
     return score, min(best, 1.0), at, compared
 
 

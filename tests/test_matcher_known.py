@@ -42,7 +42,9 @@ from matcher.known_kernels import (
 )
 from matcher.known_null import (
     LEAD_WORDS,
+    LEAST_APART,
     MAX_ALIGNMENT,
+    MOST_APART,
     SEGMENT_WORDS,
     SLOT_WORDS,
     KnownCalibration,
@@ -106,20 +108,53 @@ def test_scores_are_those_of_the_slow_twin(seed: int, segments: int, slots: int,
     lengths = np.array([slots, other_slots], np.int32)
     words, clear = random_words(rng, 2, 30), random_words(rng, 2, 30) * (rng.random((2, 30)) < 0.8)
     means = np.where(rng.random((2, segments)) < 0.1, np.nan, rng.random((2, segments))).astype(np.float32)
-    own, base, weights = rng.random((3, segments)).astype(np.float32)
+    own, base, usual, weights = rng.random((4, segments)).astype(np.float32)
+    own -= np.float32(0.5)  # segments below nothing, and over MOST_APART
     rows = np.array([1, 0], np.int32)
     scores, rates, alignments, compared = np.empty(2, np.float32), np.empty(2, np.float32), *np.empty((2, 2), np.int32)
     score_rows(
-        query, query_clear, segments, words, clear, lengths, means, rows, own, base, weights, scores, rates, alignments,
-        compared,
+        query, query_clear, segments, words, clear, lengths, means, rows, own, base, usual, weights, scores, rates,
+        alignments, compared,
     )  # fmt: skip
     for i, row in enumerate(rows):
         expected = base.astype(np.float64) + own + means[row]
         twin = naive.known_score(
-            query, query_clear, segments, words[row, : lengths[row]], clear[row, : lengths[row]], expected, weights
+            query,
+            query_clear,
+            segments,
+            words[row, : lengths[row]],
+            clear[row, : lengths[row]],
+            expected,
+            usual,
+            weights,
         )
         assert (scores[i], rates[i]) == pytest.approx(twin[:2], rel=1e-4, abs=1e-4)
         assert (alignments[i], compared[i]) == twin[2:]
+
+
+def test_a_segment_says_only_so_much() -> None:
+    """What drowns a recording counts against it as unrelated sound does; the very same counts as nearly the same."""
+    rng = np.random.default_rng(5)
+    segments = 8
+    words = random_words(rng, LEAD_WORDS + segments * SEGMENT_WORDS)
+    all_bits = np.full_like(words, ~np.uint64(0))
+
+    def score(query: _U8) -> float:
+        scores, rates = np.empty((2, 1), np.float32)
+        kept = words[None, ::SLOT_WORDS].copy()
+        nothing = np.zeros(segments, np.float32)
+        score_rows(
+            query, all_bits, segments, kept, np.full_like(kept, ~np.uint64(0)), np.array([kept.shape[1]], np.int32),
+            nothing[None], np.zeros(1, np.int32), nothing, nothing + np.float32(0.5), nothing,
+            nothing + np.float32(1), scores, rates, *np.empty((2, 1), np.int32),
+        )  # fmt: skip
+        return float(scores[0])
+
+    same = words[LEAD_WORDS:].copy()
+    assert score(same) == pytest.approx(segments * MOST_APART, rel=1e-5)
+    drowned = same.copy()
+    drowned[4 * SEGMENT_WORDS : 6 * SEGMENT_WORDS] ^= ~np.uint64(0)
+    assert score(drowned) == pytest.approx((segments - 2) * MOST_APART + 2 * LEAST_APART, rel=1e-5)
 
 
 @given(st.integers(0, 2**32), st.integers(0, 20), st.booleans())
@@ -467,6 +502,7 @@ def test_a_calibration_survives_the_disk_and_damage_is_refused() -> None:
     again = KnownCalibration.from_bytes(data)
     assert (again.version, again.bits, again.tail) == (SHIPPED.version, SHIPPED.bits, SHIPPED.tail)
     assert np.array_equal(again.weights, SHIPPED.weights)
+    assert np.array_equal(again.usual, SHIPPED.usual)
     for damaged in (data[:100], b"", data[:2000] + bytes(100) + data[2100:]):
         with pytest.raises(CalibrationError):
             KnownCalibration.from_bytes(damaged)
@@ -476,6 +512,8 @@ def test_a_calibration_survives_the_disk_and_damage_is_refused() -> None:
         {"weights": -SHIPPED.weights},
         {"weights": SHIPPED.weights[:, :-1]},
         {"base": SHIPPED.base * np.nan},
+        {"usual": SHIPPED.usual * np.inf},
+        {"usual": SHIPPED.usual[:-1]},
         {"cohort": SHIPPED.cohort[:, :5]},
     ):
         with pytest.raises(CalibrationError):
