@@ -10,11 +10,21 @@ import numpy as np
 import numpy.typing as npt
 
 from matcher.bits import Bits
+from matcher.grid import SAMPLE_RATE_HZ
+from matcher.known import FULL_KNOWN_MS, REQUEST_PREROLL_MS
 from pipeline.errors import InputError
 from pipeline.media_entries import words_of
 from pipeline.media_find import Spotter
 from pipeline.media_same import Fingerprints, both_phases
-from pipeline.media_sources import Mention, SourceError, fingerprint, read_audio, read_csv
+from pipeline.media_sources import (
+    FULL_SCALE,
+    LEAST_LEVEL_DB,
+    Mention,
+    SourceError,
+    fingerprint,
+    read_audio,
+    read_csv,
+)
 from pipeline.messages.hushword_pb2 import MediaFingerprint
 
 TABLE = "media.csv"
@@ -23,6 +33,9 @@ AUDIO_SUFFIXES = frozenset((
     ".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au",
     ".m4a", ".m4b", ".aac", ".mp4", ".mov", ".mkv", ".webm", ".ac3", ".wma", ".ts",
 ))  # fmt: skip
+# After the wake word a recording takes so much sound to be recognised by, or a warning is given. Over pieces of so long
+# sound is told from silence.
+_WAKE_WORD_S, _LEAST_SOUND_S, _PIECE_S = 0.7, 0.5, 0.02
 
 
 @dataclass(frozen=True)
@@ -50,7 +63,7 @@ class Outcome:
         at_s: where the wake word begins; None for a whole file.
         result: "there" is in the catalogue already.
         media_id: of the new entry, or of the one that is there.
-        why: of what was refused, a sentence.
+        why: of what was refused, a sentence; and of an entry that has little to be recognised by.
 
     """
 
@@ -134,17 +147,21 @@ class Adding:
         except SourceError as error:
             return [Outcome(recording.file, None, "refused", why=str(error))], []
         outcomes, new = [], []
-        for entry, phases in made:
+        for entry, phases, why in made:
             there = self._there[entry.wake_word, entry.locale]
             same = there.find(phases)
             if same is None:
                 there.put(entry.media_id, phases[0])
                 new.append(entry)
             at_s = entry.wake_word_ms / 1000
-            outcomes.append(Outcome(recording.file, at_s, "there" if same else "added", same or entry.media_id))
+            outcomes.append(
+                Outcome(recording.file, at_s, "there", same)
+                if same
+                else Outcome(recording.file, at_s, "added", entry.media_id, why)
+            )
         return outcomes, new
 
-    def _entries(self, recording: Recording) -> Iterator[tuple[MediaFingerprint, list[npt.NDArray[np.uint64]]]]:
+    def _entries(self, recording: Recording) -> Iterator[tuple[MediaFingerprint, list[npt.NDArray[np.uint64]], str]]:
         samples = read_audio(recording.file)
         mentions = recording.mentions
         if recording.found_as is not None:
@@ -156,4 +173,20 @@ class Adding:
             mentions = tuple(_at(recording.found_as, at_s) for at_s in places)
         for mention in mentions:
             entry = fingerprint(mention, self._bits, samples)
-            yield entry, both_phases(samples, entry.wake_word_ms, self._bits)
+            yield entry, both_phases(samples, entry.wake_word_ms, self._bits), _little_sound(samples, mention)
+
+
+def _little_sound(samples: npt.NDArray[np.float32], mention: Mention) -> str:
+    """Say so when little sound comes after the wake word, in the time that requests are listened to; else nothing."""
+    end_s = mention.at_s + (FULL_KNOWN_MS - REQUEST_PREROLL_MS) / 1000
+    first, end = (round(s * SAMPLE_RATE_HZ) for s in (mention.at_s + _WAKE_WORD_S, end_s))
+    piece = round(_PIECE_S * SAMPLE_RATE_HZ)
+    heard = samples[first:end]
+    power = np.square(heard[: len(heard) // piece * piece], dtype=np.float64).reshape(-1, piece).mean(axis=1)
+    sound_s = float(np.count_nonzero(power >= FULL_SCALE**2 * 10 ** (LEAST_LEVEL_DB / 10))) * _PIECE_S
+    if sound_s >= _LEAST_SOUND_S:
+        return ""
+    return (
+        f"{mention.file}, at {mention.at_s:g} s: warning: there is {sound_s:.1f} s of sound after the wake word, too"
+        " little to tell the recording by from people who say it; add one that goes on"
+    )

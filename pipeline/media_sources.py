@@ -30,7 +30,7 @@ _BLOCK_FRAMES = 1 << 16
 # What is looked at where the wake word should be. Of 36 simulated advertisements the quietest has -18 dB of full scale
 # there, and their bands change by 4.7 to 15.9 dB in 80 ms; steady noise changes by 2.4 to 2.8, a tone by 1.3.
 _WORD_MS = 700
-_LEAST_LEVEL_DB = -60.0
+LEAST_LEVEL_DB = -60.0
 _LEAST_CHANGE_DB = 3.0
 _CHANGE_FRAMES = 80 // HOP_MS
 
@@ -289,7 +289,7 @@ def _check_speech(samples: npt.NDArray[np.float32], mention: Mention) -> None:
     start = round(mention.at_s * SAMPLE_RATE_HZ)
     word = np.ascontiguousarray(samples[start : start + _WORD_MS * SAMPLE_RATE_HZ // 1000])
     power = float(np.mean(np.square(word, dtype=np.float64)))
-    if power < FULL_SCALE**2 * 10 ** (_LEAST_LEVEL_DB / 10):
+    if power < FULL_SCALE**2 * 10 ** (LEAST_LEVEL_DB / 10):
         raise SourceError(f"{mention.file}, at {mention.at_s:g} s: it is silent where the wake word should be")
     energies_db = 10 / math.log(10) * log_energies(word)
     if np.abs(energies_db[_CHANGE_FRAMES:] - energies_db[:-_CHANGE_FRAMES]).mean() < _LEAST_CHANGE_DB:

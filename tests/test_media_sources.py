@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from matcher.bits import bits_named
 from matcher.known import AFTER_MS, PREROLL_MS
+from pipeline.media_adding import Adding, Recording
 from pipeline.media_entries import check_entry, media_id_of, words_of
 from pipeline.media_sources import COLUMNS, Mention, SourceError, fingerprint, read_audio, read_csv, time_us
 from pipeline.simulate.broadcast import mix
@@ -263,3 +264,17 @@ def test_a_table_gives_back_what_was_written(
     writer.writerows(["a.wav", title, "alexa", "en-US", at_s] for title, at_s in rows)
     found = read_csv(table(tmp_path_factory.getbasetemp(), text.getvalue()))
     assert [(m.title, m.at_s) for m in found] == rows
+
+
+def test_an_entry_with_little_sound_after_the_wake_word_is_warned_of(tmp_path: Path) -> None:
+    """Silent after it, or at its end: it is an entry all the same."""
+    clean = mix(ADVERT).samples
+    over = round((AT_S + 0.9) * SAMPLE_RATE_HZ)
+    silent = np.where(np.arange(len(clean)) < over, clean, 0)
+    for name, samples, warned in (("whole", clean, False), ("silent", silent, True), ("short", clean[:over], True)):
+        file = tmp_path / f"{name}.flac"
+        soundfile.write(file, samples, SAMPLE_RATE_HZ)
+        (outcome,), (entry,) = Adding(BITS, []).take(Recording(file, (mention(file),)))
+        assert (outcome.result, outcome.media_id) == ("added", entry.media_id)
+        assert bool(outcome.why) == warned
+        assert ("0.2 s of sound after the wake word" in outcome.why) == warned
