@@ -1,7 +1,7 @@
 """A Flink session cluster on this machine: job manager, task managers, Beam's job server and a pool of Python workers.
 
-Each is a process of its own on the loopback address, as they are on machines of their own in production, and each can be
-killed and started again by itself.
+Each is a process of its own on the loopback address, as each has a machine of its own in production, and can be killed
+and started again by itself.
 """
 
 import json
@@ -49,6 +49,7 @@ _TASK_MANAGER = {
     "taskmanager.memory.jvm-overhead.min": "128m",
     "taskmanager.memory.jvm-overhead.max": "128m",
 }
+_WORKER_POOL = (sys.executable, "-m", "pipeline.cli", "worker-pool")
 _ENDED = {"CANCELED", "FAILED", "FINISHED"}
 REST_TIMEOUT_S = 10.0
 CANCELLED_WITHIN_S = 60.0
@@ -133,8 +134,8 @@ class FlinkCluster:
         config: Flink's configuration, over what is set here.
 
     A killed worker or task manager makes Flink start the job again from its last checkpoint. A killed job manager takes
-    its jobs along, as there is no ZooKeeper: start it again and hand the job in anew, from `newest_checkpoint()` or from
-    its committed offsets.
+    its jobs along, as there is no ZooKeeper: start it again and hand the job in anew, from `newest_checkpoint()` or
+    from its committed offsets.
 
     """
 
@@ -170,7 +171,7 @@ class FlinkCluster:
         )
         settings = self._conf / "pool.toml"
         settings.write_text(f"metrics_port = {self.metrics_port}\n")
-        pool = (sys.executable, "-m", "pipeline.cli", "worker-pool", f"--config={settings}", f"--port={self._pool_port}")
+        pool = [*_WORKER_POOL, f"--config={settings}", f"--port={self._pool_port}"]
         self.pool = Pool(ServerProcess("the worker pool", pool, self.directory / "pool.log"), self._pool_port)
 
     @property
@@ -260,9 +261,9 @@ class FlinkCluster:
             time.sleep(0.1)
 
     def _rest(self, path: str, method: str = "GET") -> Any:
-        request = urllib.request.Request(f"http://{self.rest_address}{path}", method=method)  # noqa: S310  our own
+        request = urllib.request.Request(f"http://{self.rest_address}{path}", method=method)
         try:
-            with urllib.request.urlopen(request, timeout=REST_TIMEOUT_S) as answer:  # noqa: S310
+            with urllib.request.urlopen(request, timeout=REST_TIMEOUT_S) as answer:  # noqa: S310  its own address
                 return json.loads(answer.read())
         except (OSError, ValueError) as error:
             raise LocalServiceError(f"Flink's REST interface at {self.rest_address} did not answer: {error}") from error
@@ -306,7 +307,7 @@ class FlinkCluster:
             "rest.port": str(self._rest_port),
             "rest.bind-address": LOOPBACK,
             "rest.retry.max-attempts": "5",  # a job is handed in or fails within seconds
-            "rest.retry.delay": "1 s",
+            "rest.retry.delay": "1000",
             **_TASK_MANAGER,
             "cluster.evenly-spread-out-slots": "true",
             # The job server sends every jar of its class path along; they are those that are here already.
@@ -317,7 +318,6 @@ class FlinkCluster:
             "restart-strategy.type": "exponential-delay",
             "restart-strategy.exponential-delay.initial-backoff": "500 ms",
             "restart-strategy.exponential-delay.max-backoff": "10 s",
-            "restart-strategy.exponential-delay.attempts-before-reset-backoff": "infinite",
             # A lost task manager is noticed after two beats that it does not answer.
             "heartbeat.interval": "2000",
             "heartbeat.timeout": "30000",
