@@ -77,11 +77,13 @@ def run(
     settings = load_settings(config, flags)
     from pipeline.matching import load_calibration
     from pipeline.pseudonyms import pseudonyms_of
+    from pipeline.runner_faults import check_runner
     from pipeline.topics import check_cluster
 
     load_calibration(settings)
     pseudonyms_of(settings)
     check_cluster(settings)
+    check_runner(beam_args or [])
     logging.getLogger("kafka").setLevel(logging.WARNING)
     from pipeline.logs import configure_logs
 

@@ -86,6 +86,16 @@ class Server:
         self._process, self._port = process, port
 
     @property
+    def name(self) -> str:
+        """What it is, in words."""
+        return self._process.name
+
+    @property
+    def log_path(self) -> Path:
+        """What it has to say."""
+        return self._process.log_path
+
+    @property
     def pid(self) -> int | None:
         """Its process id while it runs, else None."""
         return self._process.pid
@@ -190,9 +200,14 @@ class FlinkCluster:
             *JOB_OPTIONS,
         ]
 
+    @property
+    def servers(self) -> list[Server]:
+        """All processes of the cluster, but for the workers that the pool starts."""
+        return [self.job_manager, *self.task_managers, self.job_server, self.pool]
+
     def start(self) -> Self:
         """Start everything; the task managers have reported to the job manager when this returns."""
-        for server in (self.job_manager, self.job_server, self.pool, *self.task_managers):
+        for server in self.servers:
             server.start()
         self.wait_for_task_managers()
         return self
@@ -200,7 +215,7 @@ class FlinkCluster:
     def close(self) -> None:
         """Stop everything; files stay."""
         with ExitStack() as stack:  # all of them, whatever happens to one
-            for server in (self.job_manager, self.pool, self.job_server, *self.task_managers):
+            for server in self.servers:
                 stack.callback(server.kill)
 
     def __enter__(self) -> Self:
@@ -260,6 +275,12 @@ class FlinkCluster:
                 raise LocalServiceError(f"job {job_id} was not cancelled within {CANCELLED_WITHIN_S:g} s")
             time.sleep(0.1)
 
+    def cancel_all(self) -> None:
+        """End every job that has not ended."""
+        for job in self.jobs():
+            if not job.has_ended:
+                self.cancel(job.job_id)
+
     def _rest(self, path: str, method: str = "GET") -> Any:
         request = urllib.request.Request(f"http://{self.rest_address}{path}", method=method)
         try:
@@ -278,7 +299,7 @@ class FlinkCluster:
             before=[self._loopback],
             options=[f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in OPENED],
         )
-        return Server(ServerProcess(f"Flink's {name}", command, self.directory / f"{name}.log"), port)
+        return Server(ServerProcess(f"the {name.replace('-', ' ')}", command, self.directory / f"{name}.log"), port)
 
     def _task_manager(self, number: int) -> Server:
         port = free_port()
