@@ -8,7 +8,7 @@ SOURCES := $(shell find matcher pipeline -type f -not -path '*/__pycache__/*' 2>
 RECORDING ?=
 ARGS ?=
 
-.PHONY: help setup demo evaluate test test-slow test-flink test-browser test-device gcc lint format bench chromium proto picture screenshots clean test-prometheus test-k8s dashboards rules device-tables sbom audit
+.PHONY: help setup demo evaluate test test-slow test-flink test-cluster flink test-browser test-device gcc lint format bench chromium proto picture screenshots clean test-prometheus test-k8s dashboards rules device-tables sbom audit
 
 help:  ## this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -38,13 +38,19 @@ evaluate: $(INSTALLED)  ## the job over a labelled recording: make evaluate RECO
 	@$(BIN)/hushword evaluate "$(RECORDING)" --run $(ARGS)
 
 test: $(INSTALLED)  ## all tests but the long ones
-	$(BIN)/pytest -m "not slow and not flink and not browser and not prometheus and not device and not k8s" $(ARGS)
+	$(BIN)/pytest -m "not slow and not flink and not browser and not prometheus and not device and not k8s and not cluster" $(ARGS)
 
 test-slow: $(INSTALLED)  ## the long ones: whole recordings, ten thousand bad records
 	$(BIN)/pytest -m "slow" $(ARGS)
 
 test-flink: $(INSTALLED)  ## the job on a real Flink
 	$(BIN)/pytest -m "flink and not slow" $(ARGS)
+
+test-cluster: $(INSTALLED)  ## the job on a Flink session cluster of real processes
+	$(BIN)/pytest -m "cluster and not slow" $(ARGS)
+
+flink: $(INSTALLED)  ## a recording through Kafka and a Flink session cluster: make flink [RECORDING=folder] [ARGS=...]
+	@$(BIN)/python deploy/flink $(if $(RECORDING),"$(RECORDING)") $(ARGS)
 
 chromium:
 	@command -v chromium >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \

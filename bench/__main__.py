@@ -1,27 +1,23 @@
 """The bench's command: `python -m bench` from the checkout prints the figures of docs/performance.md."""
 
 import json
-import math
 import os
-import platform
 import signal
 import sys
-import time
 from enum import StrEnum
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from bench.figures import console, machine, paced, say, stop
 from bench.job import LAG_S, Run, running_bench, sustained
 from bench.kernels import Against, fingerprint_speed, scan_speed
 from pipeline.errors import FailedError
 
 WARM_UP_RATE = 20.0
 WARM_UP_S = 5.0
-
-console = Console(stderr=True)
 
 
 class Part(StrEnum):
@@ -50,58 +46,40 @@ def main(
 
     The job, the broker and the load share its cores. Progress goes to standard error.
     """
-    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGTERM, stop)
     parts = set(only or Part)
-    figures: dict[str, Any] = {"machine": _machine()}
+    figures: dict[str, Any] = {"machine": machine()}
     if Part.FINGERPRINT in parts:
-        _say("fingerprint")
+        say("fingerprint")
         for bits in ("learned64", "gradient64"):
             figures[f"{bits}_fingerprint_times_real_time"] = _against(fingerprint_speed(bits, by_chunks=True))
             figures[f"{bits}_fingerprint_at_once_times_real_time"] = _against(fingerprint_speed(bits, by_chunks=False))
     if Part.SCAN in parts:
-        _say("scan")
+        say("scan")
         figures["scan_million_pairs_per_s"] = _against(scan_speed())
     if parts & {Part.LATENCY, Part.BACKLOG, Part.SUSTAINED}:
         from pipeline.local.kafka import LocalKafka
 
-        _say("starting a Kafka broker")
+        say("starting a Kafka broker")
         with LocalKafka() as kafka:
             if Part.LATENCY in parts:
-                with running_bench(kafka.bootstrap_servers, _say) as bench:
-                    figures["paced"] = _paced(bench.run(rate, seconds, paced=True))
+                with running_bench(kafka.bootstrap_servers, say) as bench:
+                    figures["paced"] = paced(bench.run(rate, seconds, paced=True))
             if Part.BACKLOG in parts:
-                with running_bench(kafka.bootstrap_servers, _say) as bench:
+                with running_bench(kafka.bootstrap_servers, say) as bench:
                     bench.run(WARM_UP_RATE, WARM_UP_S, paced=True)
                     figures["backlog"] = _drained(bench.run(rate, backlog / rate, paced=False))
             if Part.SUSTAINED in parts:
-                with running_bench(kafka.bootstrap_servers, _say) as bench:
+                with running_bench(kafka.bootstrap_servers, say) as bench:
                     bench.run(WARM_UP_RATE, WARM_UP_S, paced=True)
-                    runs, best = sustained(bench, first, step, step_seconds, _say)
+                    runs, best = sustained(bench, first, step, step_seconds, say)
                     figures["sustained_requests_per_s"] = best
-                    figures["steps"] = [_paced(run) for run in runs]
+                    figures["steps"] = [paced(run) for run in runs]
     figures["load_average"] = [round(load, 1) for load in os.getloadavg()]
     if as_json:
         print(json.dumps(figures, indent=2))
     else:
         Console().print(_table(figures))
-
-
-def _paced(run: Run) -> dict[str, Any]:
-    latencies = run.latencies_ms()
-    return {
-        "requests_per_s": run.rate,
-        "requests": run.load["requests"],
-        "decisions": len(run.decisions),
-        "p50_ms": _percentile(latencies, 50),
-        "p99_ms": _percentile(latencies, 99),
-        "lag_s": round(run.lag_s(), 2),
-        "load_behind_s": round(run.load["behind_s"], 2),
-        "job_cpu_ms_per_request": round(run.cpu_s() / run.load["requests"] * 1000, 2),
-        "job_cores": round(run.cpu_s() / run.drained_s, 2),
-        "rss_start_mb": round(run.samples[0].rss_mb),
-        "rss_end_mb": round(run.samples[-1].rss_mb),
-        "rss_slope_mb_per_min": round(run.rss_slope_mb_per_min(), 1),
-    }
 
 
 def _drained(run: Run) -> dict[str, Any]:
@@ -118,12 +96,6 @@ def _drained(run: Run) -> dict[str, Any]:
 
 def _against(found: Against) -> dict[str, float]:
     return {"ours": round(found.ours, 2), "baseline": round(found.baseline, 2), "ratio": round(found.ratio, 2)}
-
-
-def _percentile(values: list[float], percent: float) -> float | None:
-    """Give the smallest value that so many per cent do not exceed; None of nothing."""
-    ranked = sorted(values)
-    return round(ranked[math.ceil(percent / 100 * len(ranked)) - 1]) if ranked else None
 
 
 def _table(figures: dict[str, Any]) -> Table:
@@ -161,19 +133,6 @@ def _table(figures: dict[str, Any]) -> Table:
 
 def _cpu(found: dict[str, Any]) -> str:
     return f"the job took {found['job_cpu_ms_per_request']} ms a request, {found['job_cores']} cores"
-
-
-def _machine() -> str:
-    return f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
-
-
-def _say(text: str) -> None:
-    console.print(f"[dim]{time.strftime('%H:%M:%S')}[/dim] {text}")
-
-
-def _stop(*_: object) -> NoReturn:
-    """End as Ctrl-C does, so that broker and job are stopped."""
-    raise KeyboardInterrupt
 
 
 def run() -> None:

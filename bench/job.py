@@ -19,6 +19,7 @@ from kafka.errors import KafkaError
 from pipeline.decisions import DecisionLine, read_topic
 from pipeline.errors import FailedError
 from pipeline.kafka_clients import client_arguments
+from pipeline.local.flink_cluster import FlinkCluster
 from pipeline.local.process import free_port
 from pipeline.options import Settings
 from pipeline.topics import admin_client, create_topics, delete_topics
@@ -84,11 +85,16 @@ class Run:
 
 
 class Bench:
-    """A broker's address, and a job that reads from topics of its own."""
+    """A broker's address, and a job that reads from topics of its own.
 
-    def __init__(self, settings: Settings, job: Job, say: Say) -> None:
+    What it counts is served at `metrics_port`; `pids` gives the processes that it consists of.
+    """
+
+    def __init__(
+        self, settings: Settings, job: Job, say: Say, metrics_port: int, pids: Callable[[], list[int]]
+    ) -> None:
         self.settings, self.job, self._say = settings, job, say
-        self._process = psutil.Process(job.pid)
+        self._metrics_port, self._pids = metrics_port, pids
         self._seed = 0
         self._consumer = KafkaConsumer(**client_arguments(settings), enable_auto_commit=False)
         self._audio = [TopicPartition(settings.audio_topic, p) for p in range(PARTITIONS)]
@@ -149,16 +155,17 @@ class Bench:
         return run
 
     def _sample(self, at_s: float, published_before: int, read_before: int) -> Sample:
+        processes = [psutil.Process(pid) for pid in self._pids()]
         return Sample(
             at_s=at_s,
-            rss_mb=self._process.memory_info().rss / 2**20,
-            cpu_s=sum(self._process.cpu_times()[:2]),
+            rss_mb=sum(process.memory_info().rss for process in processes) / 2**20,
+            cpu_s=sum(sum(process.cpu_times()[:2]) for process in processes),
             published=sum(self._consumer.end_offsets(self._audio).values()) - published_before,
             read=self._chunks_read() - read_before,
         )
 
     def _chunks_read(self) -> int:
-        address = f"http://127.0.0.1:{self.settings.metrics_port}/metrics"
+        address = f"http://127.0.0.1:{self._metrics_port}/metrics"
         with suppress(OSError), urllib.request.urlopen(address, timeout=5) as answer:
             found = _CHUNKS.search(answer.read().decode())
             return int(float(found[1])) if found else 0
@@ -166,19 +173,24 @@ class Bench:
 
 
 @contextmanager
-def running_bench(bootstrap_servers: str, say: Say) -> Iterator[Bench]:
-    """Run the job on fresh topics for the length of a `with`."""
-    settings = trial_settings(Settings(metrics_port=free_port()), bootstrap_servers)
+def running_bench(bootstrap_servers: str, say: Say, cluster: FlinkCluster | None = None) -> Iterator[Bench]:
+    """Run the job on fresh topics for the length of a `with`: on Beam's local runner, or on a Flink cluster."""
+    metrics_port = free_port() if cluster is None else cluster.metrics_port
+    own = Settings(metrics_port=metrics_port) if cluster is None else Settings()
+    settings = trial_settings(own, bootstrap_servers)
     create_topics(settings, PARTITIONS)
     try:
         say("starting the job")
-        with running_job(settings) as job:
+        with running_job(settings, [] if cluster is None else cluster.pipeline_options) as job:
             _wait_until_ready(job, settings)
-            bench = Bench(settings, job, say)
+            pids = (lambda: [job.pid]) if cluster is None else cluster.pids
+            bench = Bench(settings, job, say, metrics_port, pids)
             try:
                 yield bench
             finally:
                 bench.close()
+                if cluster is not None:
+                    cluster.cancel_all()
     finally:
         delete_topics(settings)
 

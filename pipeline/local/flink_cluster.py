@@ -152,6 +152,7 @@ class FlinkCluster:
     def __init__(self, directory: Path, task_managers: int = 2, config: Mapping[str, str] | None = None) -> None:
         self.directory = directory.absolute()
         self.checkpoints = self.directory / "checkpoints"
+        self.job_options = list(JOB_OPTIONS)
         self._scratch = self.directory / "tmp"
         self._scratch.mkdir(parents=True, exist_ok=True)
         self._rest_port, self._job_port, self._pool_port, self.metrics_port = (free_port() for _ in range(4))
@@ -197,13 +198,17 @@ class FlinkCluster:
             f"--job_endpoint={LOOPBACK}:{self._job_port}",
             "--environment_type=EXTERNAL",
             f"--environment_config={LOOPBACK}:{self._pool_port}",
-            *JOB_OPTIONS,
+            *self.job_options,
         ]
 
     @property
     def servers(self) -> list[Server]:
         """All processes of the cluster, but for the workers that the pool starts."""
         return [self.job_manager, *self.task_managers, self.job_server, self.pool]
+
+    def pids(self) -> list[int]:
+        """Process ids of all that runs, the Python workers among them."""
+        return [*(server.pid for server in self.servers if server.pid is not None), *self.pool.workers]
 
     def start(self) -> Self:
         """Start everything; the task managers have reported to the job manager when this returns."""
