@@ -66,6 +66,8 @@ def _run(settings: Settings, beam_args: Sequence[str], stack: ExitStack) -> None
     def stop(number: int, _frame: object) -> NoReturn:
         """End at once: what is not committed is read again by the next run, so nothing needs to be finished."""
         log.info("stopping on %s", signal.Signals(number).name)
+        if standard.runner == "PortableRunner":  # and Beam's own cancelling does not reach a remote Flink
+            log.warning("a job on a cluster goes on there until it is cancelled there")
         stack.close()
         logging.shutdown()
         sys.stderr.flush()
