@@ -22,6 +22,7 @@ from pipeline.local.java import java_command
 from pipeline.local.kafka import LocalKafka
 from pipeline.local.loopback import bind_to_the_address
 from pipeline.local.process import LOOPBACK, ServerProcess, free_port
+from pipeline.local.staging import leave_everything_out
 
 SERVER = "import socket, sys, time; s = socket.create_server(('127.0.0.1', int(sys.argv[1]))); time.sleep(60)"
 
@@ -110,6 +111,8 @@ def test_a_class_that_is_not_the_expected_one_is_not_changed_in_silence() -> Non
     empty = b"\xca\xfe\xba\xbe" + struct.pack(">HHH", 0, 52, 1) + bytes(14)
     with pytest.raises(LocalServiceError, match="would listen everywhere"):
         bind_to_the_address(empty)
+    with pytest.raises(LocalServiceError, match="would be sent with all its jars"):
+        leave_everything_out(empty)
 
 
 def test_nothing_is_left_when_the_context_ends(tmp_path: Path) -> None:

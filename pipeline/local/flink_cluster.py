@@ -11,7 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from pipeline.local.jars import FLINK, ensure
 from pipeline.local.java import java_command
 from pipeline.local.loopback import write_loopback_jar
 from pipeline.local.process import LOOPBACK, ServerProcess, free_port
+from pipeline.local.staging import write_staging_jar
 
 # What a job goes by unless its own options say otherwise; an option given twice counts as it was given last.
 JOB_OPTIONS = (
@@ -157,7 +158,9 @@ class FlinkCluster:
         self._scratch.mkdir(parents=True, exist_ok=True)
         self._rest_port, self._job_port, self._pool_port, self.metrics_port = (free_port() for _ in range(4))
         self._write_config(config or {})
-        self._loopback = write_loopback_jar(ensure(FLINK), self.directory / "loopback.jar")
+        jars = ensure(FLINK)
+        self._loopback = write_loopback_jar(jars, self.directory / "loopback.jar")
+        staging = write_staging_jar(jars, self.directory / "staging.jar")
         self.job_manager = self._java(
             "job-manager",
             "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint",
@@ -179,6 +182,7 @@ class FlinkCluster:
             f"--flink-conf-dir={self._conf}",
             heap="700m",
             port=self._job_port,
+            before=[staging],
         )
         settings = self._conf / "pool.toml"
         settings.write_text(f"metrics_port = {self.metrics_port}\n")
@@ -294,14 +298,16 @@ class FlinkCluster:
         except (OSError, ValueError) as error:
             raise LocalServiceError(f"Flink's REST interface at {self.rest_address} did not answer: {error}") from error
 
-    def _java(self, name: str, main_class: str, *arguments: str, heap: str, port: int) -> Server:
+    def _java(
+        self, name: str, main_class: str, *arguments: str, heap: str, port: int, before: Sequence[Path] = ()
+    ) -> Server:
         command = java_command(
             FLINK,
             main_class,
             *arguments,
             heap=heap,
             temporary=self._scratch,
-            before=[self._loopback],
+            before=[self._loopback, *before],
             options=[f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in OPENED],
         )
         return Server(ServerProcess(f"the {name.replace('-', ' ')}", command, self.directory / f"{name}.log"), port)
@@ -336,8 +342,6 @@ class FlinkCluster:
             "rest.retry.delay": "1000",
             **_TASK_MANAGER,
             "cluster.evenly-spread-out-slots": "true",
-            # The job server sends every jar of its class path along; they are those that are here already.
-            "classloader.resolve-order": "parent-first",
             "state.backend.type": "hashmap",
             "state.checkpoints.dir": self.checkpoints.as_uri(),
             "state.checkpoints.num-retained": "3",

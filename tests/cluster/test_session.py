@@ -6,6 +6,7 @@ import sys
 import threading
 from pathlib import Path
 
+import psutil
 import pytest
 from sounds import write_recording
 from stage import Stage, truth_of
@@ -41,6 +42,7 @@ def test_two_task_managers_decide_what_the_local_runner_decides(
     with Stage(kafka, "two", partitions=4) as stage:
         with stage.job(*cluster.pipeline_options) as job:
             assert len(cluster.pool.workers) == 2
+            assert _heard_at(cluster.pids()) == {LOOPBACK}
             replayed = replay(recording, stage.settings, stage.settings.audio_topic, 5.0)
             stage.wait_past(job, replayed.end_offsets)
             running = cluster.running_job()
@@ -86,6 +88,12 @@ def test_a_new_version_goes_on_from_the_committed_offsets(
     again = [decision for decision in after if decision.request_id in told]
     assert [decision.decision_id for decision in again] == [told[decision.request_id] for decision in again]
     assert again  # whoever reads ten seconds again tells some of it again
+
+
+def _heard_at(pids: list[int]) -> set[str]:
+    """Addresses at which these processes listen."""
+    sockets = [at for pid in pids for at in psutil.Process(pid).net_connections() if at.status == psutil.CONN_LISTEN]
+    return {at.laddr.ip.removeprefix("::ffff:") for at in sockets}
 
 
 def _hand_in(settings: Settings, options: list[str]) -> tuple[int, str]:
