@@ -22,6 +22,9 @@ from pipeline.source import ReadRequests
 # By its class name: plain "DirectRunner" picks another runner, or falls back to one without splittable DoFns.
 LOCAL_RUNNER = "pipeline.local_runner.LocalRunner"
 
+# All that Beam's job server says when it was Flink's REST interface that did not answer.
+_CONNECTION = "java.net.ConnectException"
+
 log = logging.getLogger(__name__)
 
 
@@ -89,7 +92,10 @@ def _run(settings: Settings, beam_args: Sequence[str], stack: ExitStack) -> None
         stop(signal.SIGINT, None)
     except Exception as error:
         log.exception("the runner gave up")
-        raise JobError(f"the job ended: {_innermost(error)}") from error
+        cause = _innermost(error)
+        if _CONNECTION in cause:
+            cause = f"the job server does not reach its Flink (its option --flink-master): {cause}"
+        raise JobError(f"the job ended: {cause}") from error
 
 
 def _innermost(error: BaseException) -> str:

@@ -129,5 +129,4 @@ def test_what_cannot_run_ends_with_a_sentence(kafka: str, cluster: FlinkCluster)
             cluster.job_manager.start()
             cluster.wait_for_task_managers()
         assert code == 1
-        assert line.startswith("hushword: the job ended: ")
-        assert cluster.rest_address in line
+        assert line.startswith("hushword: the job ended: the job server does not reach its Flink")
