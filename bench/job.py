@@ -9,12 +9,10 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import psutil
 from kafka import KafkaConsumer, TopicPartition
-from kafka.errors import KafkaError
 
 from pipeline.decisions import DecisionLine, read_topic
 from pipeline.errors import FailedError
@@ -23,7 +21,7 @@ from pipeline.local.flink_cluster import FlinkCluster
 from pipeline.local.process import free_port
 from pipeline.options import Settings
 from pipeline.topics import admin_client, create_topics, delete_topics
-from pipeline.trial import Job, running_job, trial_settings
+from pipeline.trial import Group, Job, running_job, trial_settings
 
 PARTITIONS = 4
 READY_WITHIN_S = 240.0
@@ -199,12 +197,11 @@ def _wait_until_ready(job: Job, settings: Settings) -> None:
     """The job commits where it begins once everything is connected."""
     deadline_s = time.monotonic() + READY_WITHIN_S
     with admin_client(settings) as admin:
+        group = Group(admin, settings)
         while time.monotonic() < deadline_s:
             job.check()
-            with suppress(KafkaError):
-                found: dict[Any, Any] = admin.list_group_offsets(settings.group_id)[settings.group_id]
-                if sum(entry.offset >= 0 for entry in found.values()) == PARTITIONS:
-                    return
+            if len(group.committed()) == PARTITIONS:
+                return
             time.sleep(0.2)
     raise BenchError(f"the job was not ready within {READY_WITHIN_S:g} s; {job.tail()}")
 
