@@ -18,7 +18,12 @@ import typer
 from rich.console import Console
 
 from pipeline.errors import FailedError, InputError
+from pipeline.evaluate import require_labels, score
 from pipeline.local.flink_cluster import FlinkCluster
+from pipeline.options import load_settings
+from pipeline.progress import PhaseProgress
+from pipeline.recording import Recording
+from pipeline.trial import run_trial
 
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -36,15 +41,27 @@ def main(
 ) -> None:
     """Start a Flink session cluster of real processes on the loopback address."""
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
+    loaded = None
+    if recording is not None:  # before minutes are spent on it
+        loaded = Recording.load(recording)
+        require_labels(loaded)
     with ExitStack() as stack:
         if directory is None:
             scratch = tempfile.TemporaryDirectory(prefix="hushword-flink-", ignore_cleanup_errors=True)
             directory = Path(stack.enter_context(scratch))
         err.print("starting the cluster")
         cluster = stack.enter_context(FlinkCluster(directory, task_managers))
-        if recording is None:
+        if loaded is None:
             _stand(cluster)
-        _play(cluster, recording, speed, as_json=as_json)
+        with PhaseProgress(err) as progress:
+            trial = run_trial(
+                loaded, load_settings(), speed=speed, beam_args=cluster.pipeline_options, progress=progress
+            )
+    report = score(loaded, trial.decisions)
+    if as_json:
+        print(json.dumps(report.to_json(), indent=2))
+    else:
+        Console().print(report.table())
 
 
 def _stand(cluster: FlinkCluster) -> NoReturn:
@@ -59,24 +76,6 @@ def _stand(cluster: FlinkCluster) -> NoReturn:
             if server.pid is None:
                 raise FailedError(f"{server.name} ended by itself; its log is {server.log_path}")
         time.sleep(1)
-
-
-def _play(cluster: FlinkCluster, recording: Path, speed: float, *, as_json: bool) -> None:
-    from pipeline.evaluate import require_labels, score
-    from pipeline.options import load_settings
-    from pipeline.progress import PhaseProgress
-    from pipeline.recording import Recording
-    from pipeline.trial import run_trial
-
-    loaded = Recording.load(recording)
-    require_labels(loaded)  # before minutes are spent on it
-    with PhaseProgress(err) as progress:
-        trial = run_trial(loaded, load_settings(), speed=speed, beam_args=cluster.pipeline_options, progress=progress)
-    report = score(loaded, trial.decisions)
-    if as_json:
-        print(json.dumps(report.to_json(), indent=2))
-    else:
-        Console().print(report.table())
 
 
 if __name__ == "__main__":
