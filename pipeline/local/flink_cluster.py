@@ -4,22 +4,19 @@ Each is a process of its own on the loopback address, as each has a machine of i
 and started again by itself.
 """
 
-import json
 import os
 import signal
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from pipeline.local import LocalServiceError
 from pipeline.local.flink import OPENED
+from pipeline.local.flink_rest import FlinkRest
 from pipeline.local.jars import FLINK, ensure
 from pipeline.local.java import java_command
 from pipeline.local.loopback import write_loopback_jar
@@ -51,33 +48,6 @@ _TASK_MANAGER = {
     "taskmanager.memory.jvm-overhead.max": "128m",
 }
 _WORKER_POOL = (sys.executable, "-m", "pipeline.cli", "worker-pool")
-_ENDED = {"CANCELED", "FAILED", "FINISHED"}
-REST_TIMEOUT_S = 10.0
-CANCELLED_WITHIN_S = 60.0
-
-
-@dataclass(frozen=True)
-class FlinkJob:
-    """A job as Flink's REST interface tells of it."""
-
-    job_id: str
-    name: str
-    state: str  # CREATED, RUNNING, RESTARTING, FAILING, FAILED, CANCELLING, CANCELED, FINISHED ...
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether it will never run again."""
-        return self.state in _ENDED
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A completed checkpoint."""
-
-    number: int
-    size_bytes: int
-    duration_ms: int
-    path: str  # what --savepoint_path takes
 
 
 class Server:
@@ -136,7 +106,7 @@ class Pool(Server):
                 os.killpg(group, signal.SIGKILL)
 
 
-class FlinkCluster:
+class FlinkCluster(FlinkRest):
     """A real cluster for tests, trials and measurements: `with FlinkCluster(folder) as c: ... c.pipeline_options`.
 
     Args:
@@ -157,6 +127,7 @@ class FlinkCluster:
         self._scratch = self.directory / "tmp"
         self._scratch.mkdir(parents=True, exist_ok=True)
         self._rest_port, self._job_port, self._pool_port, self.metrics_port = (free_port() for _ in range(4))
+        super().__init__(f"{LOOPBACK}:{self._rest_port}")
         self._write_config(config or {})
         jars = ensure(FLINK)
         self._loopback = write_loopback_jar(jars, self.directory / "loopback.jar")
@@ -188,11 +159,6 @@ class FlinkCluster:
         settings.write_text(f"metrics_port = {self.metrics_port}\n")
         pool = [*_WORKER_POOL, f"--config={settings}", f"--port={self._pool_port}"]
         self.pool = Pool(ServerProcess("the worker pool", pool, self.directory / "pool.log"), self._pool_port)
-
-    @property
-    def rest_address(self) -> str:
-        """Host and port of the job manager's REST interface, and of Flink's own page."""
-        return f"{LOOPBACK}:{self._rest_port}"
 
     @property
     def pipeline_options(self) -> list[str]:
@@ -245,7 +211,7 @@ class FlinkCluster:
         until_s = time.monotonic() + deadline_s
         while time.monotonic() < until_s:
             with suppress(LocalServiceError):
-                if self._rest("/overview")["taskmanagers"] >= wanted:
+                if self.task_managers_reported() >= wanted:
                     return
             time.sleep(0.1)
         raise LocalServiceError(
@@ -253,50 +219,11 @@ class FlinkCluster:
             f" {self.directory}"
         )
 
-    def jobs(self) -> list[FlinkJob]:
-        """All jobs that the job manager knows, newest first."""
-        found = sorted(self._rest("/jobs/overview")["jobs"], key=lambda job: -job["start-time"])
-        return [FlinkJob(job["jid"], job["name"], job["state"]) for job in found]
-
-    def running_job(self) -> FlinkJob | None:
-        """Give the newest job that has not ended, else None."""
-        return next((job for job in self.jobs() if not job.has_ended), None)
-
-    def latest_checkpoint(self, job_id: str) -> Checkpoint | None:
-        """Give a job's latest completed checkpoint, None when there is none yet."""
-        found = self._rest(f"/jobs/{job_id}/checkpoints")["latest"]["completed"]
-        if found is None:
-            return None
-        return Checkpoint(found["id"], found["state_size"], found["end_to_end_duration"], found["external_path"])
-
     def newest_checkpoint(self) -> str | None:
         """Give the newest retained checkpoint of any job, as `--savepoint_path` takes it, whether Flink runs or not."""
         found = self.checkpoints.glob("*/chk-*/_metadata")  # it is written last
         newest = max(found, key=lambda path: path.stat().st_mtime_ns, default=None)
         return None if newest is None else newest.parent.as_uri()
-
-    def cancel(self, job_id: str) -> None:
-        """End a job, and return when it has ended; its last checkpoint is retained."""
-        self._rest(f"/jobs/{job_id}?mode=cancel", method="PATCH")
-        until_s = time.monotonic() + CANCELLED_WITHIN_S
-        while not next(job for job in self.jobs() if job.job_id == job_id).has_ended:
-            if time.monotonic() > until_s:
-                raise LocalServiceError(f"job {job_id} was not cancelled within {CANCELLED_WITHIN_S:g} s")
-            time.sleep(0.1)
-
-    def cancel_all(self) -> None:
-        """End every job that has not ended."""
-        for job in self.jobs():
-            if not job.has_ended:
-                self.cancel(job.job_id)
-
-    def _rest(self, path: str, method: str = "GET") -> Any:
-        request = urllib.request.Request(f"http://{self.rest_address}{path}", method=method)
-        try:
-            with urllib.request.urlopen(request, timeout=REST_TIMEOUT_S) as answer:  # noqa: S310  its own address
-                return json.loads(answer.read())
-        except (OSError, ValueError) as error:
-            raise LocalServiceError(f"Flink's REST interface at {self.rest_address} did not answer: {error}") from error
 
     def _java(
         self, name: str, main_class: str, *arguments: str, heap: str, port: int, before: Sequence[Path] = ()
@@ -342,6 +269,7 @@ class FlinkCluster:
             "rest.retry.delay": "1000",
             **_TASK_MANAGER,
             "cluster.evenly-spread-out-slots": "true",
+            "execution.buffer-timeout.interval": "5 ms",  # what goes from step to step waits up to 100 ms otherwise
             "state.backend.type": "hashmap",
             "state.checkpoints.dir": self.checkpoints.as_uri(),
             "state.checkpoints.num-retained": "3",

@@ -1,0 +1,92 @@
+"""What Flink's REST interface tells of its jobs, and how one is cancelled."""
+
+import json
+import time
+import urllib.request
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.local import LocalServiceError
+
+TIMEOUT_S = 10.0
+CANCELLED_WITHIN_S = 60.0
+_ENDED = {"CANCELED", "FAILED", "FINISHED"}
+
+
+@dataclass(frozen=True)
+class FlinkJob:
+    """A job as Flink's REST interface tells of it."""
+
+    job_id: str
+    name: str
+    state: str  # CREATED, RUNNING, RESTARTING, FAILING, FAILED, CANCELLING, CANCELED, FINISHED ...
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it will never run again."""
+        return self.state in _ENDED
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A completed checkpoint."""
+
+    number: int
+    size_bytes: int
+    duration_ms: int
+    path: str  # what --savepoint_path takes
+
+
+class FlinkRest:
+    """The jobs of the job manager at `rest_address` (host and port), where Flink's own page is, too.
+
+    Raises:
+        LocalServiceError: from every method, when it does not answer.
+
+    """
+
+    def __init__(self, rest_address: str) -> None:
+        self.rest_address = rest_address
+
+    def task_managers_reported(self) -> int:
+        """How many task managers the job manager knows."""
+        return int(self._rest("/overview")["taskmanagers"])
+
+    def jobs(self) -> list[FlinkJob]:
+        """All jobs that the job manager knows, newest first."""
+        found = sorted(self._rest("/jobs/overview")["jobs"], key=lambda job: -job["start-time"])
+        return [FlinkJob(job["jid"], job["name"], job["state"]) for job in found]
+
+    def running_job(self) -> FlinkJob | None:
+        """Give the newest job that has not ended, else None."""
+        return next((job for job in self.jobs() if not job.has_ended), None)
+
+    def latest_checkpoint(self, job_id: str) -> Checkpoint | None:
+        """Give a job's latest completed checkpoint, None when there is none yet."""
+        found = self._rest(f"/jobs/{job_id}/checkpoints")["latest"]["completed"]
+        if found is None:
+            return None
+        return Checkpoint(found["id"], found["state_size"], found["end_to_end_duration"], found["external_path"])
+
+    def cancel(self, job_id: str) -> None:
+        """End a job, and return when it has ended; its last checkpoint is retained."""
+        self._rest(f"/jobs/{job_id}?mode=cancel", method="PATCH")
+        until_s = time.monotonic() + CANCELLED_WITHIN_S
+        while any(job.job_id == job_id and not job.has_ended for job in self.jobs()):
+            if time.monotonic() > until_s:
+                raise LocalServiceError(f"job {job_id} was not cancelled within {CANCELLED_WITHIN_S:g} s")
+            time.sleep(0.1)
+
+    def cancel_all(self) -> None:
+        """End every job that has not ended."""
+        for job in self.jobs():
+            if not job.has_ended:
+                self.cancel(job.job_id)
+
+    def _rest(self, path: str, method: str = "GET") -> Any:
+        request = urllib.request.Request(f"http://{self.rest_address}{path}", method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310  its own address
+                return json.loads(answer.read())
+        except (OSError, ValueError) as error:
+            raise LocalServiceError(f"Flink's REST interface at {self.rest_address} did not answer: {error}") from error
