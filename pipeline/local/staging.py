@@ -1,6 +1,6 @@
 """Keeps Beam's job server from sending its class path along with every job, which it has no option for.
 
-For a remote Flink it sends 162 jars, 152 MB, which the job manager hands to every task manager: half a minute for each
+For a remote Flink it sends 162 jars, 158 MB, which the job manager hands to every task manager: half a minute for each
 job, and here the task managers have the same jars on their class paths. The job server leaves out whatever has
 "gradle/wrapper" in its path; in a copy of that one class, put first on the class path, the text is empty, and every
 path has that in it.
