@@ -26,13 +26,15 @@ from pipeline.recording import Recording, Request
 from pipeline.simulate.clips import all_clips
 
 SIMULATION = {"minutes": 60, "homes": 400, "events": 60, "live_per_minute": 12.5, "split": "calibration", "seed": 41}
+# Two synthesisers learned from one person's recordings.
+SAME_SPEAKER = {"flite_slt": "cmu_us_slt", "festival_cmu_us_slt_arctic_hts": "cmu_us_slt"}
 
 
 def main(
     recording: Annotated[Path | None, typer.Option(help="Simulated traffic; made anew when not given.")] = None,
     bits_name: Annotated[str, typer.Option("--bits", help="The kind of bits.")] = "learned64",
     out: Annotated[Path | None, typer.Option(help="The calibration file; the one that ships by default.")] = None,
-    version: Annotated[str, typer.Option(help="Stamped on every decision, after the bits' name.")] = "2026.11",
+    version: Annotated[str, typer.Option(help="Stamped on every decision, after the bits' name.")] = "2026.11.1",
     seed: Annotated[int, typer.Option(help="Of the cohort and the averages' homes.")] = 0,
 ) -> None:
     """Measure the null of unrelated requests on simulated traffic, and write it with its provenance."""
@@ -78,12 +80,13 @@ def people_and_airings(recording: Recording, bits: Bits, seed: int) -> tuple[Unr
     # The voices of one synthesiser share their prosody, as people do not.
     synthesiser = {clip.voice: clip.synthesiser for clip in all_clips()}
     makers = np.array([synthesiser[voices[r.request_id]] for r in people])
+    speakers = np.array([SAME_SPEAKER.get(voice, voice) for voice in (voices[r.request_id] for r in people)])
     beside = makers[:, None] != np.array([synthesiser[voice] for voice in announcers])[None]
     # An average decides about one person alone, so there every other voice counts, kin of the advertisement's too.
     apart = _disjoint([voice_parts(voices[r.request_id]) for r in people], [voice_parts(voice) for voice in announcers])
     unrelated = Unrelated(
         words=np.stack([whole[r.request_id] for r in people], axis=1),
-        strangers=makers[:, None] != makers[None],
+        strangers=(makers[:, None] != makers[None]) & (speakers[:, None] != speakers[None]),
         averages=averages,
         average_strangers=apart[:, of_airing],
         airings=[np.stack(homes[:AIRING_HOMES], axis=1) for homes in airings],

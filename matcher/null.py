@@ -202,26 +202,32 @@ def fit_tail(best: npt.NDArray[np.float64], share: float = TAIL_SHARE) -> Tail:
     return Tail(over + scale * math.log(share), scale, scale, over, len(excesses))
 
 
-def fit_triples(scores: npt.NDArray[np.float64], requests: int) -> Tail:
-    """Fit the tail of the best triple of a request among n, from all triples that so many requests make.
+def triples_of(strangers: npt.NDArray[np.bool_]) -> float:
+    """How many triples of people are three strangers: bool (R, R), symmetric, nobody his own."""
+    apart = strangers.astype(np.float32)
+    return float(np.sum(apart @ apart * apart, dtype=np.float64)) / 6
 
-    Of 3 m triples' members over a score, a request has 3 m / R; a window of n of the R requests has each triple with
-    probability (n / R)^2, given the one. So the expected number is 3 m / R^3 n^2, and it bounds the probability.
+
+def fit_triples(scores: npt.NDArray[np.float64], triples: float) -> Tail:
+    """Fit the tail of the best triple of a request among n, from all triples that some strangers make.
+
+    A request is in n^2 / 2 triples of a window of n, and m of so many triples are over a score: it expects
+    m / triples n^2 / 2 of them there, which bounds the probability of any.
 
     Args:
         scores: float64 (T,), of all triples over some floor, each at the best of its looks.
-        requests: R.
+        triples: how many there are, over the floor or not.
 
     Raises:
-        NullError: fewer than MIN_EXCESSES triples.
+        NullError: fewer than MIN_EXCESSES over the floor.
 
     """
     if len(scores) < MIN_EXCESSES:
-        raise NullError(f"{len(scores)} chance triples among {requests} requests are too few to fit a tail to")
+        raise NullError(f"{len(scores)} chance triples of {triples:.0f} of strangers are too few to fit a tail to")
     top = np.sort(scores)[::-1][: TOP_TRIPLES + 1]
     over = float(top[-1])
     scale = float(np.mean(top[:-1] - over))
-    return Tail(over + scale * math.log(3 * (len(top) - 1) / requests**3), 2 * scale, scale, over, len(top) - 1)
+    return Tail(over + scale * math.log((len(top) - 1) / 2 / triples), 2 * scale, scale, over, len(top) - 1)
 
 
 def measure(
@@ -276,7 +282,7 @@ def measure(
     chance = chance_scores(draft, unrelated, shifts)
     return replace(
         draft,
-        triple=fit_triples(chance.triples, people),
+        triple=fit_triples(chance.triples, triples_of(stranger)),
         beside=fit_tail(chance.beside),
         template=fit_tail(chance.template),
     )
@@ -288,12 +294,14 @@ class Chance:
 
     Attributes:
         triples: (T,), of all triples of strangers over twice EDGE_SCORE.
+        members: int32 (T, 3), who they are.
         beside: (K,), of every person with two homes of an airing.
         template: (K,), of every person with an average.
 
     """
 
     triples: npt.NDArray[np.float64]
+    members: npt.NDArray[np.int32]
     beside: npt.NDArray[np.float64]
     template: npt.NDArray[np.float64]
 
@@ -318,6 +326,7 @@ def chance_scores(
         _raise_triples(np.where(unrelated.strangers, scores, -np.inf).astype(np.float32), alignments, best)
     return Chance(
         np.array(list(best.values())),
+        np.array(list(best), np.int32).reshape(-1, 3),
         np.max(list(beside_by_look(calibration, unrelated, shifts)), axis=0).T[unrelated.airing_strangers],
         _best_templates(calibration, unrelated, shifts),
     )

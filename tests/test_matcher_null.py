@@ -20,9 +20,11 @@ from matcher.null import (
     fit_triples,
     look_words,
     measure,
+    triples_of,
 )
 
 LOOKS = look_words(GRADIENT)
+TRIPLES = 300**3 / 6  # of 300 requests, as good as
 
 
 def at_every_look(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
@@ -65,7 +67,7 @@ def chance_triples(true: Tail, requests: int, expected: int, rng: np.random.Gene
 def test_fitted_triples_give_back_the_tail_that_was_drawn_from() -> None:
     """And the number of requests grows it by the square: twice the scale."""
     true, rng = Tail(2.0, 1.0, 0.5), np.random.default_rng(2)
-    tails = [fit_triples(chance_triples(true, 300, 5000, rng), 300) for _ in range(200)]
+    tails = [fit_triples(chance_triples(true, 300, 5000, rng), TRIPLES) for _ in range(200)]
     for tail in tails:
         assert tail.growth == 2 * tail.scale
     for chance, n in ((1e-4, 100), (1e-6, 100), (1e-6, 1000)):
@@ -78,7 +80,7 @@ def test_fitted_triples_bound_the_share_of_requests_that_are_in_one() -> None:
     """Triples at random among the requests of a window: as many are in one over the threshold as it says, or fewer."""
     rng, requests, n = np.random.default_rng(3), 300, 100
     scores = 3 + rng.exponential(0.5, 20_000)
-    tail = fit_triples(scores, requests)
+    tail = fit_triples(scores, TRIPLES)
     members = np.array([rng.choice(requests, 3, replace=False) for _ in scores])
     threshold = tail.threshold(0.02, n)
     shares = []
@@ -89,20 +91,39 @@ def test_fitted_triples_bound_the_share_of_requests_that_are_in_one() -> None:
     assert 0.015 < np.mean(shares) < 0.025
 
 
+def test_triples_of_strangers_are_those_that_are_counted() -> None:
+    """Everybody but himself, three of a kind, two kinds only: by hand."""
+    assert triples_of(~np.eye(5, dtype=bool)) == 10
+    kinds = np.array([0, 0, 0, 1, 1, 2])
+    assert triples_of(kinds[:, None] != kinds[None]) == 3 * 2 * 1
+    assert triples_of((kinds[:, None] != kinds[None]) & (kinds != 2)[:, None] & (kinds != 2)[None]) == 0
+
+
+def test_people_who_are_never_held_against_each_other_do_not_make_chance_smaller() -> None:
+    """Of three kinds that are strangers to the others alone, fewer triples are tried, and the tail is the same."""
+    rng, kinds = np.random.default_rng(7), np.arange(300) % 3
+    everybody = 3 + rng.exponential(0.5, 20_000)
+    tried = triples_of(kinds[:, None] != kinds[None]) / triples_of(~np.eye(300, dtype=bool))
+    assert 0.2 < tried < 0.25
+    some = everybody[: round(20_000 * tried)]
+    whole, part = fit_triples(everybody, TRIPLES), fit_triples(some, TRIPLES * tried)
+    assert part.threshold(1e-4, 100) == pytest.approx(whole.threshold(1e-4, 100), abs=0.3)
+
+
 def test_fitted_triples_do_not_depend_on_their_order_nor_on_what_is_far_below() -> None:
     rng = np.random.default_rng(4)
     scores = chance_triples(Tail(2.0, 1.0, 0.5), 300, 3000, rng)
-    assert fit_triples(rng.permutation(scores), 300) == fit_triples(scores, 300)
-    assert fit_triples(np.sort(scores)[-500:], 300) == fit_triples(scores, 300)
+    assert fit_triples(rng.permutation(scores), TRIPLES) == fit_triples(scores, TRIPLES)
+    assert fit_triples(np.sort(scores)[-500:], TRIPLES) == fit_triples(scores, TRIPLES)
 
 
 def test_too_few_triples_are_no_tail() -> None:
     """A tail fitted to nothing has no scale: thresholds that are no numbers would let everything pass."""
     scores = 3 + np.random.default_rng(5).exponential(0.5, MIN_EXCESSES)
-    assert fit_triples(scores, 100).scale > 0
+    assert fit_triples(scores, TRIPLES).scale > 0
     for few in (scores[1:], scores[:0]):
         with pytest.raises(NullError, match="too few"):
-            fit_triples(few, 100)
+            fit_triples(few, TRIPLES)
 
 
 def test_trials_of_which_none_stands_out_are_no_tail() -> None:
