@@ -4,23 +4,34 @@ from dataclasses import dataclass
 
 from matcher.evidence import Calibration
 
-# Homes that hear one broadcast ask within so long of each other, all but those whose streams lag far behind.
-NEAR_US = 2_500_000
-# While an event is open, a minute and more after its last home, so much of the time is within NEAR_US of its homes.
-NEAR_SHARE = 0.1
-
 
 @dataclass(frozen=True)
-class Shares:
-    """What of the budget goes to triples of strangers, and to one person beside two homes."""
+class Tier:
+    """Requests that start near one of them, and what of the budget is theirs.
 
+    Attributes:
+        within_us: how near.
+        strangers: share of the budget for triples of strangers, ...
+        beside: ... and for one person beside two homes.
+        airing_time: share of the time that an event is open, a minute and more after its last home, which is so near
+            to one of its homes.
+
+    """
+
+    within_us: int
     strangers: float
     beside: float
+    airing_time: float
 
 
-# Most of it to those who ask at one time, as most homes of an airing do and few strangers; and of that most to the
-# longest tail, where a larger share lowers the threshold most.
-NEAR_SHARES, ANY_SHARES, TEMPLATE_SHARE = Shares(0.1, 0.5), Shares(0.02, 0.18), 0.2
+# Most homes that hear one broadcast ask within a second of each other, and all but those whose streams lag far behind
+# within two and a half; few strangers do. So the nearest have most of the budget, and need least.
+TIERS = (
+    Tier(1_000_000, 0.33, 0.25, 0.06),
+    Tier(2_500_000, 0.05, 0.08, 0.10),
+    Tier(2**62, 0.02, 0.17, 1.00),
+)
+TEMPLATE_SHARE = 0.10
 
 
 @dataclass(frozen=True)
@@ -42,28 +53,23 @@ class Budget:
     airing_share: float
     window_us: int
 
-    def near_triple(self, concurrent: int, near: int, airings: int) -> float:
-        """Score of a triple of requests that start within NEAR_US of one of them.
+    def triple(self, tier: Tier, concurrent: int, near: int, airings: int) -> float:
+        """Score of a triple of requests of which the others start within a tier of one.
 
         Args:
+            tier: how near they start.
             concurrent: requests of the window.
-            near: of them, those that start within NEAR_US of that one; 0 gives the lowest threshold there may be.
+            near: of them, those so near to that one; 0 gives the lowest threshold there may be.
             airings: open events.
 
         """
         # As many as a window has of requests that come evenly, or as there are when they do not.
-        expected = max(self.concurrency, concurrent) * min(1.0, 2 * NEAR_US / self.window_us)
-        return self._triple(NEAR_SHARES, max(expected, near), self.airing_share * NEAR_SHARE, airings)
-
-    def triple(self, concurrent: int, airings: int) -> float:
-        """Score of any other triple, of so many requests of the window and beside so many open events."""
-        return self._triple(ANY_SHARES, max(self.concurrency, concurrent), self.airing_share, airings)
-
-    def _triple(self, shares: Shares, among: float, airing_share: float, airings: int) -> float:
+        expected = max(self.concurrency, concurrent) * min(1.0, 2 * tier.within_us / self.window_us)
         # Three strangers by chance, or one beside two that hear the same: the harder of the two decides.
+        strangers, beside = tier.strangers * self.false_ignores, tier.beside * self.false_ignores
         return max(
-            self.calibration.triple.threshold(shares.strangers * self.false_ignores, among),
-            self.calibration.beside.threshold(shares.beside * self.false_ignores / airing_share, airings),
+            self.calibration.triple.threshold(strangers, max(expected, near)),
+            self.calibration.beside.threshold(beside / (self.airing_share * tier.airing_time), airings),
         )
 
     def average(self, averages: int) -> float:

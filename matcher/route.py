@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from matcher.bits import BITS_PER_WORD, WORD_MS
 from matcher.blocked import Blocked
-from matcher.budget import NEAR_US, Budget
+from matcher.budget import TIERS, Budget
 from matcher.catalogue import Average, Catalogue
 from matcher.event import Event, Triple, best_triple
 from matcher.evidence import MIN_WORDS, Calibration, Comparison, Evidence, scan
@@ -414,17 +414,21 @@ class Route:
             rows = self._others(request)
             found = self._compare_request(request, rows, outcome)
         concurrent, airings = len(self.window.requests), len(self.events)
-        if self.observer is None and _two_best(found) < self.budget.near_triple(concurrent, 0, airings) - ROUNDING:
+        lowest = self.budget.triple(TIERS[0], concurrent, 0, airings)
+        if self.observer is None and _two_best(found) < lowest - ROUNDING:
             return None
         apart_us = np.abs(self.window.starts_us - request.start_us)
-        near = np.flatnonzero(apart_us[rows] <= NEAR_US)
-        threshold = self.budget.near_triple(
-            concurrent, int(np.count_nonzero(self.window.heard & (apart_us <= NEAR_US))) - 1, airings
-        )
-        triple = self._triple(request, rows[near], found.of(near), threshold, outcome)
-        if triple is None and len(near) < len(rows):
-            triple = self._triple(request, rows, found, self.budget.triple(concurrent, airings), outcome)
-        return triple
+        looked_at = 0
+        for tier in TIERS:
+            near = np.flatnonzero(apart_us[rows] <= tier.within_us)
+            if len(near) > looked_at:
+                count = int(np.count_nonzero(self.window.heard & (apart_us <= tier.within_us))) - 1
+                threshold = self.budget.triple(tier, concurrent, count, airings)
+                triple = self._triple(request, rows[near], found.of(near), threshold, outcome)
+                if triple is not None:
+                    return triple
+            looked_at = len(near)
+        return None
 
     def _triple(
         self,

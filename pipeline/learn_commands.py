@@ -34,7 +34,7 @@ def calibrate(
     settings = load_settings(config, flags)
     if out.exists():
         raise InputError(f"{out} is there already: calibrations are kept, because decisions name them")
-    from matcher.budget import ANY_SHARES, NEAR_SHARE, NEAR_SHARES, NEAR_US, TEMPLATE_SHARE
+    from matcher.budget import TEMPLATE_SHARE, TIERS
     from matcher.null import NullError, every_look
     from matcher.traffic import Heard
     from matcher.traffic import calibrate as measure
@@ -62,15 +62,15 @@ def calibrate(
             raise InputError(f"{recording}: {error}") from error
     out.write_bytes(calibration.to_bytes())
     policy = policy_of(settings)
-    concurrent, airing = policy.budget_concurrency, policy.airing_share
-    near = round(concurrent * min(1.0, 2 * NEAR_US / policy.window_us))
-    chances = (
-        ("three strangers at one time", calibration.triple, near, NEAR_SHARES.strangers),
-        ("a person beside an airing, at its time", calibration.beside, 1, NEAR_SHARES.beside / airing / NEAR_SHARE),
-        ("three strangers", calibration.triple, concurrent, ANY_SHARES.strangers),
-        ("a person beside an airing", calibration.beside, 1, ANY_SHARES.beside / airing),
-        ("a person and an average", calibration.template, 1, TEMPLATE_SHARE),
-    )
+    chances = [("a person and an average", calibration.template, 1, TEMPLATE_SHARE)]
+    for tier in reversed(TIERS):
+        within = min(1.0, 2 * tier.within_us / policy.window_us)
+        when = "" if tier is TIERS[-1] else f" within {tier.within_us / 1e6:g} s"
+        airing_time = policy.airing_share * tier.airing_time
+        chances[:0] = (
+            (f"three strangers{when}", calibration.triple, round(policy.budget_concurrency * within), tier.strangers),
+            (f"a person beside an airing{when}", calibration.beside, 1, tier.beside / airing_time),
+        )
     table = Table(title=f"{calibration.version}: thresholds at a budget of {policy.false_ignore_budget:g}")
     for column in ("what must not happen", "among", "score", "give or take", "extrapolated by"):
         table.add_column(column)

@@ -26,7 +26,7 @@ from sounds import (
 )
 
 from matcher.bits import GRADIENT, Bits, bits_named
-from matcher.budget import ANY_SHARES, NEAR_SHARES, NEAR_US, TEMPLATE_SHARE
+from matcher.budget import TEMPLATE_SHARE, TIERS
 from matcher.catalogue import Average
 from matcher.event import Event
 from matcher.evidence import shipped_calibration
@@ -183,30 +183,44 @@ def lagging(step_us: int) -> list[Ignore]:
     return ignores(one_by_one(route(), in_order(*heard)))
 
 
-def test_homes_that_ask_at_one_time_are_ignored_on_less() -> None:
-    """Few strangers ask within two seconds and a half of one, and most homes of an airing do."""
-    near, apart = lagging(NEAR_US // 2), lagging(NEAR_US)
-    assert len(near) == len(apart) == 3
-    assert min(i.audio_used_ms for i in near) < min(i.audio_used_ms for i in apart)
+def test_the_nearer_homes_ask_the_less_is_needed() -> None:
+    """Few strangers ask within a second of one, or two and a half, and most homes of an airing do."""
+    heard = [lagging(step_us) for step_us in (TIERS[0].within_us // 2, TIERS[1].within_us // 2, TIERS[1].within_us)]
+    assert [len(found) for found in heard] == [3, 3, 3]
+    used_ms = [min(i.audio_used_ms for i in found) for found in heard]
+    assert used_ms == sorted(used_ms)
+    assert used_ms[0] < used_ms[2]
     budget = route().budget
-    assert budget.near_triple(3, 2, 0) <= near[0].score < budget.triple(3, 0) <= apart[0].score
+    asked = [budget.triple(tier, 3, 2, 0) for tier in TIERS]
+    assert asked[0] <= heard[0][0].score < asked[1] <= heard[1][0].score
+    assert asked[2] <= heard[2][0].score
+
+
+def test_who_asks_later_needs_more_than_those_who_asked_at_once() -> None:
+    """Two at one time and a third two seconds after: no triple is nearer than its last."""
+    heard = [growths(f"r{i}", f"h{i}", heard_words("ad", i, 0.35), at_us) for i, at_us in enumerate((0, 0, 2_000_000))]
+    found = ignores(one_by_one(route(), in_order(*heard)))
+    assert len(found) == 3
+    assert found[0].score >= route().budget.triple(TIERS[1], 3, 2, 0)
 
 
 @given(st.integers(0, 5000), st.integers(0, 5000), st.integers(0, 50), st.integers(1, 20))
-def test_what_is_asked_of_a_triple_at_one_time_is_no_more_than_of_any_other(
+def test_what_is_asked_of_the_nearer_is_no_more_than_of_any_other(
     concurrent: int, near: int, airings: int, window_s: int
 ) -> None:
     """And rises with all that it counts; whatever the window."""
     subject = route(Policy(window_us=window_s * S)).budget
-    asked = subject.near_triple(concurrent, min(near, concurrent), airings)
-    assert asked <= subject.triple(concurrent, airings)
-    assert subject.near_triple(concurrent, 0, airings) <= asked
-    assert asked <= subject.near_triple(concurrent + 100, min(near, concurrent), airings + 1)
+    asked = [subject.triple(tier, concurrent, min(near, concurrent), airings) for tier in TIERS]
+    assert asked == sorted(asked)
+    for tier, score in zip(TIERS, asked, strict=True):
+        assert subject.triple(tier, concurrent, 0, airings) <= score
+        assert score <= subject.triple(tier, concurrent + 100, min(near, concurrent), airings + 1)
 
 
 def test_the_budget_is_shared_out_and_no_more() -> None:
-    parts = [share for shares in (NEAR_SHARES, ANY_SHARES) for share in (shares.strangers, shares.beside)]
+    parts = [share for tier in TIERS for share in (tier.strangers, tier.beside)]
     assert math.fsum([*parts, TEMPLATE_SHARE]) == pytest.approx(1)
+    assert TIERS[-1].within_us > 600 * S  # anybody in any window
 
 
 # ---- the sweep -------------------------------------------------------------------------------------------------------
@@ -216,7 +230,7 @@ def test_an_average_sweeps_requests_that_have_ended() -> None:
     """Too little was heard of it for a triple; six others make an average that it agrees with, after its end."""
     subject = route()
     heard = airing("ad", "abcdef", error_rate=0.38)
-    ended = growths("ended", "g", heard_words("ad", "g", 0.33), total_ms=880)
+    ended = growths("ended", "g", heard_words("ad", "g", 0.355), total_ms=880)
     found = {i.request_id: i for i in ignores(one_by_one(subject, in_order(*heard, ended, *people("xyz"))))}
     assert len(found) == 7
     assert found["ended"].audio_used_ms == 880
