@@ -54,13 +54,15 @@ def main(
 
 def calibrate(recording: Recording, bits: Bits, version: str, seed: int) -> Calibration:
     """Measure a calibration on a labelled recording of the simulator."""
-    unrelated, sorted_out = people_and_airings(recording, bits, seed)
+    unrelated, _, sorted_out = people_and_airings(recording, bits, seed)
     provenance: dict[str, object] = {"measured": datetime.now(UTC).date().isoformat(), "simulated": SIMULATION}
     return measure(unrelated, bits, version, provenance | sorted_out, seed=seed)
 
 
-def people_and_airings(recording: Recording, bits: Bits, seed: int) -> tuple[Unrelated, dict[str, object]]:
-    """Sort a recording by its truth: who is a stranger to whom, what aired; and what to say of it."""
+def people_and_airings(
+    recording: Recording, bits: Bits, seed: int
+) -> tuple[Unrelated, npt.NDArray[np.str_], dict[str, object]]:
+    """Sort a recording by its truth: who is a stranger to whom, what aired; who speaks; and what to say of it."""
     looks = {
         request.request_id: every_look(recording.audio(request)[0], request.request_id, bits)
         for request in track(recording.requests, "fingerprints", transient=True)
@@ -92,14 +94,18 @@ def people_and_airings(recording: Recording, bits: Bits, seed: int) -> tuple[Unr
         airings=[np.stack(homes[:AIRING_HOMES], axis=1) for homes in airings],
         airing_strangers=beside,
     )
-    return unrelated, {
-        "people": len(people),
-        "voices": len({voices[r.request_id] for r in people}),
-        "synthesisers": sorted(set(makers.tolist())),
-        "airings": len(airings),
-        "averages": len(averages),
-        "seed": seed,
-    }
+    return (
+        unrelated,
+        speakers,
+        {
+            "people": len(people),
+            "voices": len({voices[r.request_id] for r in people}),
+            "synthesisers": sorted(set(makers.tolist())),
+            "airings": len(airings),
+            "averages": len(averages),
+            "seed": seed,
+        },
+    )
 
 
 def simulate(folder: Path, settings: dict[str, object]) -> None:
