@@ -11,6 +11,11 @@ from pipeline.local.process import LOOPBACK, ServerProcess, free_port, run_to_en
 from pipeline.local.service import LocalService
 
 
+def new_cluster_id() -> str:
+    """Give an id for the storage of a new cluster."""
+    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+
+
 class LocalKafka(LocalService):
     """A real broker for tests and demonstrations: `with LocalKafka() as kafka: ... kafka.bootstrap_servers`.
 
@@ -31,6 +36,11 @@ class LocalKafka(LocalService):
         """Address for clients, the same after a restart."""
         return self.address
 
+    @property
+    def controller_address(self) -> str:
+        """Host and port that controllers speak to each other at."""
+        return f"{LOOPBACK}:{self._controller_port}"
+
     def _prepare(self, scratch: Path) -> ServerProcess:
         config = self.directory / "server.properties"
         config.write_text("".join(f"{key}={value}\n" for key, value in self._server_properties().items()))
@@ -39,13 +49,15 @@ class LocalKafka(LocalService):
             return java_command(KAFKA, main_class, *arguments, heap=heap, temporary=scratch)
 
         if not (self.directory / "data" / "meta.properties").exists():
-            cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-            storage = ("format", f"--cluster-id={cluster_id}", f"--config={config}", "--standalone")
+            storage = ("format", f"--config={config}", *self._format_arguments())
             run_to_end("Kafka's storage tool", command("kafka.tools.StorageTool", *storage, heap="128m"))
         return ServerProcess("Kafka", command("kafka.Kafka", str(config), heap=self.heap), self.log_path)
 
+    def _format_arguments(self) -> list[str]:
+        return [f"--cluster-id={new_cluster_id()}", "--standalone"]
+
     def _server_properties(self) -> dict[str, str]:
-        controller = f"{LOOPBACK}:{self._controller_port}"
+        controller = self.controller_address
         return {
             "process.roles": "broker,controller",
             "node.id": "1",

@@ -61,6 +61,11 @@ class ServerProcess:
 
     def start(self, port: int, *, deadline_s: float = 60.0) -> None:
         """Start the server and wait until `port` accepts connections; raise with its log's tail if it never does."""
+        self.launch()
+        self.wait_for(port, deadline_s=deadline_s)
+
+    def launch(self) -> None:
+        """Start the server and do not wait, for those that need each other to get ready."""
         assert self.pid is None, f"{self.name} runs already"
         command = self._command
         # The signal comes when the starting *thread* ends, so a short-lived one must not ask for it; then only atexit
@@ -76,6 +81,10 @@ class ServerProcess:
                 start_new_session=True,  # Ctrl-C is for the parent, which stops it in order
             )
         atexit.register(self.stop)
+
+    def wait_for(self, port: int, *, deadline_s: float = 60.0) -> None:
+        """Wait until `port` of a launched server accepts connections; if it never does, end it and raise."""
+        assert self._process is not None, f"{self.name} was not launched"
         try:
             self._wait_for(port, self._process, deadline_s)
         except BaseException:

@@ -48,12 +48,15 @@ class LocalService(ABC):
 
     def start(self, *, deadline_s: float = 60.0) -> Self:
         """Start the server, or start it again on the same data and port; it is ready when this returns."""
+        self._prepared().start(self._port, deadline_s=deadline_s)
+        return self
+
+    def _prepared(self) -> ServerProcess:
         if self._process is None:
             scratch = self.directory / "tmp"
             scratch.mkdir(parents=True, exist_ok=True)
             self._process = self._prepare(scratch)
-        self._process.start(self._port, deadline_s=deadline_s)
-        return self
+        return self._process
 
     def stop(self) -> None:
         """Stop the server in order; its files stay."""

@@ -1,0 +1,53 @@
+"""The local Kafka cluster is real: one of three nodes may die or stand still, and nothing acknowledged is lost."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from kafka import KafkaProducer
+from stage import Stage
+
+from pipeline.local.kafka_cluster import NODES, LocalKafkaCluster
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+
+
+@pytest.fixture(scope="module")
+def kafka() -> Iterator[LocalKafkaCluster]:
+    with LocalKafkaCluster() as cluster:
+        yield cluster
+
+
+def test_topics_have_three_copies_and_two_must_take_a_record(kafka: LocalKafkaCluster) -> None:
+    with Stage(kafka.bootstrap_servers, "copies") as stage:
+        (topic,) = stage.admin.describe_topics([stage.settings.audio_topic])
+        assert all(len(partition["isr_nodes"]) == NODES for partition in topic["partitions"])
+        # Each node leads something, so that it makes a difference which one is killed.
+        assert {partition["leader_id"] for partition in topic["partitions"]} == {1, 2, 3}
+
+
+def test_what_was_acknowledged_outlives_a_node_and_all_of_them(kafka: LocalKafkaCluster) -> None:
+    with Stage(kafka.bootstrap_servers, "kept") as stage:
+        topic = stage.settings.decisions_topic
+        producer = KafkaProducer(bootstrap_servers=kafka.bootstrap_servers, acks="all", delivery_timeout_ms=60_000)
+
+        def send(value: bytes) -> None:
+            for partition in range(stage.partitions):
+                producer.send(topic, value, partition=partition).get(60)
+
+        send(b"before")
+        kafka.kill(2)
+        assert set(kafka.pids) == {1, 3}
+        send(b"without one")
+        kafka.restart(2)
+        kafka.pause(1)
+        time.sleep(1)
+        kafka.resume(1)
+        for number in kafka.pids:
+            kafka.kill(number)
+        kafka.start()
+        send(b"after")
+        producer.close(10)
+        kept = {record.value for record in stage.records(topic)}
+        assert kept == {b"before", b"without one", b"after"}
+        assert len(stage.records(topic)) >= 3 * stage.partitions
