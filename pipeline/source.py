@@ -135,17 +135,25 @@ class FromCommitted(RestrictionProvider):
     """Starts where the group committed, or where the settings say. The element is the settings as JSON."""
 
     def initial_restriction(self, element: str) -> Position:
-        """Ask the broker for partitions and committed offsets."""
+        """Ask the broker for partitions and committed offsets.
+
+        Raises:
+            ReadError: the topic has no partitions, or has lost what is to be read next.
+
+        """
         settings = Settings.model_validate_json(element)
         consumer = _consumer(settings)
         try:
             partitions = [TopicPartition(settings.audio_topic, p) for p in _partitions(consumer, settings)]
             begin = consumer.beginning_offsets(partitions)
-            fallback = begin if settings.start_at == "earliest" else consumer.end_offsets(partitions)
+            committed = {partition: consumer.committed(partition) for partition in partitions}
+            # A partition without a commit beside others that have one was added since, while nobody read.
+            is_new = all(offset is None for offset in committed.values())
+            fallback = consumer.end_offsets(partitions) if is_new and settings.start_at == "latest" else begin
             start = {}
             for partition in partitions:
-                committed = consumer.committed(partition)
-                offset = fallback[partition] if committed is None else committed
+                known = committed[partition]
+                offset = fallback[partition] if known is None else known
                 if offset < begin[partition]:
                     what = f"begins at offset {begin[partition]}, after the committed {offset}"
                     raise ReadError(_lost(partition, what, settings))

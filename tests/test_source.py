@@ -323,7 +323,7 @@ def test_audio_that_is_deleted_before_it_is_read_fails_the_bundle(topic: Topic, 
 
 @pytest.mark.parametrize(("start_at", "begins"), [("earliest", 0), ("latest", 3)])
 def test_a_group_without_commits_starts_where_the_settings_say(topic: Topic, start_at: str, begins: int) -> None:
-    """And one with commits goes on from there, partition by partition."""
+    """And one with commits goes on from there; a partition without one was added since, and is read from its start."""
     for _ in range(3):
         topic.send(b"before", 0)
     settings = topic.settings.model_copy(update={"start_at": start_at})
@@ -331,6 +331,7 @@ def test_a_group_without_commits_starts_where_the_settings_say(topic: Topic, sta
     assert position == Position.make({0: begins, 1: 0}, {0: begins, 1: 0}, NEVER_US)
     at = TopicPartition(settings.audio_topic, 0)
     topic.admin.alter_group_offsets(settings.group_id, {at: OffsetAndMetadata(1, "", -1)})
+    topic.send(b"nobody was there", 1)
     position = FromCommitted().initial_restriction(settings.model_dump_json())
     assert position == Position.make({0: 1, 1: 0}, {0: 1, 1: 0}, NEVER_US)
 
