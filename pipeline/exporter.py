@@ -241,7 +241,6 @@ class _Clients:
             fetch_max_wait_ms=POLL_MS,
             bootstrap_timeout_ms=ANSWER_MS,
             request_timeout_ms=2 * ANSWER_MS,
-            reconnect_backoff_max_ms=1000,
             metadata_max_age_ms=5_000,
         )
         try:

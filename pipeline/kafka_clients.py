@@ -11,6 +11,12 @@ from typing import Any
 
 from pipeline.options import ENV_PREFIX, ConfigError, Settings
 
+# A broker that says nothing for so long has died or stands still: by then the controller has given its partitions to
+# another one (broker.session.timeout.ms, 9 s). kafka-python would wait for 30 s.
+REQUEST_TIMEOUT_MS = 10_000
+# How long a client that finds no broker waits at most before it tries again; kafka-python would wait for up to 30 s.
+_RECONNECT_WITHIN_MS = 1000
+
 
 class Secret(str):
     """Text that is not shown: kafka-python logs its arguments as they are when it is told to log everything."""
@@ -34,6 +40,7 @@ def client_arguments(settings: Settings) -> dict[str, Any]:
     arguments: dict[str, Any] = {
         "bootstrap_servers": settings.bootstrap_servers.split(","),
         "security_protocol": settings.security_protocol,
+        "reconnect_backoff_max_ms": _RECONNECT_WITHIN_MS,
     }
     if settings.uses_tls:
         tls_context(settings)  # a client would try for ever with a file that cannot be used

@@ -18,7 +18,7 @@ from kafka.errors import AuthorizationError, KafkaError, NoError
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from pipeline import metrics
-from pipeline.kafka_clients import client_arguments
+from pipeline.kafka_clients import REQUEST_TIMEOUT_MS, client_arguments
 from pipeline.messages.hushword_pb2 import Decision, MediaFingerprint
 from pipeline.messages.internal_pb2 import DeadLetter, Progress, Verdicts
 from pipeline.options import Settings
@@ -44,7 +44,7 @@ class WriteVerdicts(beam.DoFn):
             enable_idempotence=True,
             linger_ms=0,
             delivery_timeout_ms=DELIVERY_S * 1000,
-            request_timeout_ms=DELIVERY_S * 500,
+            request_timeout_ms=REQUEST_TIMEOUT_MS,
             max_request_size=2 << 20,
         )
 
@@ -175,7 +175,9 @@ class CommitOffsets(beam.DoFn):
     def _commit(self, offsets: dict[TopicPartition, int]) -> None:
         try:
             if self._admin is None:
-                self._admin = KafkaAdminClient(**client_arguments(self._settings))
+                self._admin = KafkaAdminClient(
+                    **client_arguments(self._settings), request_timeout_ms=REQUEST_TIMEOUT_MS
+                )
             answers = self._admin.alter_group_offsets(
                 self._settings.group_id,
                 {at: OffsetAndMetadata(offset, "", -1) for at, offset in offsets.items()},

@@ -26,7 +26,7 @@ from matcher.route import Growth
 from pipeline import metrics
 from pipeline.assembly import Assembler
 from pipeline.chunks import BadRecordError
-from pipeline.kafka_clients import client_arguments
+from pipeline.kafka_clients import REQUEST_TIMEOUT_MS, client_arguments
 from pipeline.known import KnownCatalogue, KnownFollower
 from pipeline.marks import NEVER_US
 from pipeline.matching import limits_of, load_bits
@@ -393,6 +393,7 @@ def _consumer(settings: Settings) -> Any:
         fetch_max_bytes=POLL_BYTES,
         max_partition_fetch_bytes=POLL_PARTITION_BYTES,
         metadata_max_age_ms=METADATA_MAX_AGE_MS,
+        request_timeout_ms=REQUEST_TIMEOUT_MS,
     )
 
 

@@ -99,7 +99,6 @@ class Follower(threading.Thread):
             enable_auto_commit=False,
             auto_offset_reset="latest",  # what retention has deleted is not waited for
             bootstrap_timeout_ms=5000,
-            reconnect_backoff_max_ms=1000,
             fetch_max_wait_ms=POLL_MS,
         )
 
