@@ -28,6 +28,8 @@ from pipeline.wire import REDRIVEN
 log = logging.getLogger(__name__)
 
 DELIVERY_S = 60
+# A broker that is there takes a decision within milliseconds, on a busy machine within this.
+PROMPT_MS = 2000
 
 
 class WriteVerdicts(beam.DoFn):
@@ -38,24 +40,32 @@ class WriteVerdicts(beam.DoFn):
 
     def setup(self) -> None:
         """Connect."""
+        common = {**client_arguments(self._settings), "acks": "all", "linger_ms": 0}
         self._producer = KafkaProducer(
-            **client_arguments(self._settings),
-            acks="all",
+            **common,
             enable_idempotence=True,
-            linger_ms=0,
             delivery_timeout_ms=DELIVERY_S * 1000,
             request_timeout_ms=REQUEST_TIMEOUT_MS,
             max_request_size=2 << 20,
         )
+        # For decisions, which say whether they are late: nobody can take back what waits in a producer.
+        prompt_ms = max(PROMPT_MS, self._settings.deadline_ms)
+        self._prompt = KafkaProducer(
+            **common,
+            enable_idempotence=False,  # a decision has an id
+            delivery_timeout_ms=prompt_ms,
+            request_timeout_ms=prompt_ms,
+        )
 
     def teardown(self) -> None:
         """Leave the broker."""
+        self._prompt.close(5)
         self._producer.close(5)
 
     def start_bundle(self) -> None:
         """Nothing is under way yet."""
         self._sent: list[Any] = []
-        self._decisions: list[Decision] = []
+        self._decisions: list[tuple[Decision, Any]] = []
         self._verdicts: list[Verdicts] = []
         self._progress: dict[str, bytes] = {}
 
@@ -65,8 +75,8 @@ class WriteVerdicts(beam.DoFn):
         verdicts = Verdicts.FromString(data)
         for encoded in verdicts.decisions:
             decision = Decision.FromString(encoded)
-            self._decisions.append(decision)
-            self._send(self._settings.decisions_topic, decision.request_id.encode(), encoded)
+            sent = self._prompt.send(self._settings.decisions_topic, key=decision.request_id.encode(), value=encoded)
+            self._decisions.append((decision, sent))
         for average in verdicts.averages:
             self._send(self._settings.media_topic, MediaFingerprint.FromString(average).media_id.encode(), average)
         for media_id in verdicts.dropped_averages:
@@ -81,6 +91,7 @@ class WriteVerdicts(beam.DoFn):
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         """Wait for the broker, then let the progress go on."""
+        self._mark_those_delayed()
         if self._sent:
             self._producer.flush(DELIVERY_S)
         for future in self._sent:
@@ -89,6 +100,20 @@ class WriteVerdicts(beam.DoFn):
         for route, progress in self._progress.items():
             yield WindowedValue(("reader", (route, progress)), MIN_TIMESTAMP, [GlobalWindow()])
 
+    def _mark_those_delayed(self) -> None:
+        """Send again, marked late, what the broker has not taken in time; it may have both then, with one id."""
+        if self._decisions:
+            self._prompt.flush(DELIVERY_S)
+        for decision, sent in self._decisions:
+            try:
+                sent.get(DELIVERY_S)
+            except KafkaError as error:
+                if not error.retriable:
+                    raise
+                log.warning("decision %s was not taken in time and goes on as late: %s", decision.decision_id, error)
+                decision.late = True
+                self._send(self._settings.decisions_topic, decision.request_id.encode(), decision.SerializeToString())
+
     def _tell(self) -> None:
         """Count and log what the broker has: only that has happened."""
         for verdicts in self._verdicts:
@@ -96,7 +121,7 @@ class WriteVerdicts(beam.DoFn):
             metrics.AVERAGES_DROPPED.inc(len(verdicts.dropped_averages))
             for letter in verdicts.dead_letters:
                 metrics.DEAD_LETTERS.labels(letter.stage).inc()
-        for decision in self._decisions:
+        for decision, _ in self._decisions:
             reason, late, shadow = labels = metrics.decision_labels(decision)
             metrics.DECISIONS.labels(*labels).inc()
             log.info(
