@@ -15,7 +15,6 @@ from kafka.errors import (
     CoordinatorLoadInProgressError,
     CoordinatorNotAvailableError,
     KafkaError,
-    NotCoordinatorError,
 )
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -133,7 +132,7 @@ class Exporter:
                 self._stop.wait(RETRY_S)
 
     def _follow(self, clients: "_Clients") -> None:
-        """Follow until stopped, with the same clients: they find a broker that comes back by themselves."""
+        """Follow until stopped, with the same consumer: it finds a broker that comes back by itself."""
         ask_s = 0.0
         while not self._stop.is_set():
             try:
@@ -151,6 +150,8 @@ class Exporter:
             except (KafkaError, OSError) as error:
                 self._say_away(error)
                 self._stop.wait(RETRY_S)
+                if a_broker_listens(self._settings.bootstrap_servers):
+                    clients.renew_admin()
 
     def _say_away(self, why: object) -> None:
         if not self._away:
@@ -212,7 +213,7 @@ class Exporter:
 def _committed(admin: Any, group: str) -> dict[TopicPartition, int]:
     try:
         found = admin.list_group_offsets(group)[group]
-    except (CoordinatorLoadInProgressError, CoordinatorNotAvailableError, NotCoordinatorError):
+    except (CoordinatorLoadInProgressError, CoordinatorNotAvailableError):
         return {}  # a broker that has just come is still making one
     return {at: entry.offset for at, entry in found.items() if entry.offset >= 0}
 
@@ -244,13 +245,27 @@ class _Clients:
             metadata_max_age_ms=5_000,
         )
         try:
-            self.admin = KafkaAdminClient(
-                **client_arguments(self._settings), bootstrap_timeout_ms=ANSWER_MS, request_timeout_ms=ANSWER_MS
-            )
+            self.admin = self._new_admin()
         except BaseException:
             self.consumer.close()
             raise
         return self
+
+    def renew_admin(self) -> None:
+        """Make another administrator: one asks the same broker for ever who coordinates a group (kafka-python 3.0.12).
+
+        Raises:
+            KafkaError: no broker answered; the old one stays.
+
+        """
+        renewed = self._new_admin()
+        self.admin.close()
+        self.admin = renewed
+
+    def _new_admin(self) -> Any:
+        return KafkaAdminClient(
+            **client_arguments(self._settings), bootstrap_timeout_ms=ANSWER_MS, request_timeout_ms=ANSWER_MS
+        )
 
     def __exit__(self, *_: object) -> None:
         self.admin.close()

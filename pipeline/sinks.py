@@ -14,7 +14,7 @@ from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.timestamp import MIN_TIMESTAMP
 from apache_beam.utils.windowed_value import WindowedValue
 from kafka import KafkaAdminClient, KafkaProducer
-from kafka.errors import AuthorizationError, KafkaError, NoError
+from kafka.errors import AuthorizationError, KafkaConnectionError, KafkaError, NoError
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from pipeline import metrics
@@ -23,6 +23,7 @@ from pipeline.messages.hushword_pb2 import Decision, MediaFingerprint
 from pipeline.messages.internal_pb2 import DeadLetter, Progress, Verdicts
 from pipeline.options import Settings
 from pipeline.source import DEAD_LETTERS
+from pipeline.topics import a_broker_listens
 from pipeline.wire import REDRIVEN
 
 log = logging.getLogger(__name__)
@@ -179,6 +180,7 @@ class CommitOffsets(beam.DoFn):
         """Leave the broker."""
         if self._admin is not None:
             self._admin.close()
+            self._admin = None
 
     def process(self, element: tuple[str, tuple[str, bytes]], keyed: Any = beam.DoFn.StateParam(KEYED)) -> None:  # noqa: ARG002, B008
         """Take one route's progress."""
@@ -200,8 +202,12 @@ class CommitOffsets(beam.DoFn):
     def _commit(self, offsets: dict[TopicPartition, int]) -> None:
         try:
             if self._admin is None:
+                if not a_broker_listens(self._settings.bootstrap_servers):
+                    raise KafkaConnectionError("no broker takes a connection")
                 self._admin = KafkaAdminClient(
-                    **client_arguments(self._settings), request_timeout_ms=REQUEST_TIMEOUT_MS
+                    **client_arguments(self._settings),
+                    bootstrap_timeout_ms=REQUEST_TIMEOUT_MS,
+                    request_timeout_ms=REQUEST_TIMEOUT_MS,
                 )
             answers = self._admin.alter_group_offsets(
                 self._settings.group_id,
@@ -217,7 +223,9 @@ class CommitOffsets(beam.DoFn):
             if issubclass(refusal, AuthorizationError):  # nobody mends that by waiting
                 raise refusal(f"group {self._settings.group_id!r} may not commit the offsets of {at.topic!r}")
         if refused:
-            # Not lost: the next progress, within a second, commits what this one would have.
+            # Not lost: the next progress, within a second, commits what this one would have. By another client: this
+            # one would ask the same broker for ever, whoever coordinates the group by now (kafka-python 3.0.12).
+            self.teardown()
             metrics.COMMITS_REFUSED.inc()
             log.warning("the commit of offsets was refused: %s", next(iter(refused.values())).__name__)
             return

@@ -4,10 +4,15 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from kafka import KafkaProducer
-from stage import Stage
+from kafka import KafkaAdminClient, KafkaProducer
+from kafka.errors import KafkaError
+from kafka.structs import TopicPartition
+from stage import WITHIN_S, Stage
 
 from pipeline.local.kafka_cluster import NODES, LocalKafkaCluster
+from pipeline.messages.internal_pb2 import Progress
+from pipeline.sinks import CommitOffsets
+from pipeline.source import DEAD_LETTERS
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
@@ -51,3 +56,37 @@ def test_what_was_acknowledged_outlives_a_node_and_all_of_them(kafka: LocalKafka
         kept = {record.value for record in stage.records(topic)}
         assert kept == {b"before", b"without one", b"after"}
         assert len(stage.records(topic)) >= 3 * stage.partitions
+
+
+def test_offsets_are_committed_when_the_coordinator_has_died(kafka: LocalKafkaCluster) -> None:
+    """By another node: the client that committed before would ask the dead one for ever."""
+    with Stage(kafka.bootstrap_servers, "coordinated") as stage:
+        do_fn = CommitOffsets(stage.settings)
+        do_fn.setup()
+
+        def commits(offset: int) -> bool:
+            progress = Progress(routes=[DEAD_LETTERS], needed={0: offset})
+            do_fn.process(("reader", (DEAD_LETTERS, progress.SerializeToString())))
+            group, at = stage.settings.group_id, TopicPartition(stage.settings.audio_topic, 0)
+            admin = KafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
+            try:
+                found = admin.list_group_offsets(group)[group]
+            except KafkaError:
+                return False
+            finally:
+                admin.close()
+            return at in found and found[at].offset == offset
+
+        def commits_in_time(offset: int) -> None:
+            until_s = time.monotonic() + WITHIN_S
+            while not commits(offset):
+                assert time.monotonic() < until_s
+                time.sleep(0.2)
+
+        commits_in_time(1)
+        (offsets,) = stage.admin.describe_topics(["__consumer_offsets"])
+        coordinator = offsets["partitions"][0]["leader_id"]
+        kafka.kill(coordinator)
+        commits_in_time(2)
+        kafka.restart(coordinator)
+        do_fn.teardown()
