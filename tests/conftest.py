@@ -11,9 +11,11 @@ sys.path.append(str(Path(__file__).parents[1]))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let whoever runs the simulation say which seeds."""
+    """Let whoever runs the simulation or the faults say which seeds, and where their table goes."""
     parser.addoption("--seed", type=int, action="append", help="only this seed of the simulation; may be given again")
     parser.addoption("--seeds", type=int, help="so many seeds of the simulation, from 0 on")
+    parser.addoption("--faults-seed", type=int, default=1, help="of the recordings and the moments of the faults")
+    parser.addoption("--faults-report", type=Path, metavar="FILE", help="put what came of each fault into this page")
 
 
 @pytest.fixture(scope="session")
