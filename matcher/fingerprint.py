@@ -50,11 +50,14 @@ class Fingerprint:
         self._looked_ms = 0
         self._listened_ms = 0
 
-    def grow(self, samples: npt.NDArray[np.int16] | npt.NDArray[np.float32]) -> npt.NDArray[np.uint64] | None:
+    def grow(
+        self, samples: npt.NDArray[np.int16] | npt.NDArray[np.float32], every_ms: int = LOOK_MS
+    ) -> npt.NDArray[np.uint64] | None:
         """Take the next samples.
 
         Args:
             samples: (n,) at 16 kHz, int16 or float32 on the int16 scale.
+            every_ms: a look but the last is due no sooner than so much audio after the one before; LOOK_MS or more.
 
         Returns:
             uint64 (n,), all words so far, at most MAX_WORDS, when these samples bring the request to its next look;
@@ -68,7 +71,7 @@ class Fingerprint:
         self._frames += len(new)
         self._samples += len(samples)
         due_ms = look_due_ms(self._audio_ms)
-        if due_ms <= self._looked_ms:
+        if due_ms <= self._looked_ms or due_ms < min(self._looked_ms + every_ms, FULL_MS):
             return None
         self._looked_ms = due_ms
         return self._all_words()[: word_count(frame_count(FULL_MS), self._bits)]

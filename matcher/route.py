@@ -177,11 +177,17 @@ class Route:
         self.recognised_at_us: dict[str, int] = {}  # by request id, the latest last: what may come again of it is over
         self.now_us = -(2**62)  # event time: the latest end of a growth, or the latest low mark
         self._closes_us = self.now_us  # no event is over before
+        self._halvings = 0  # of the budget of comparisons, for what is being heard
         self._appended_us = 0  # when the chunk was appended that is being heard
 
-    def hear(self, growths: Sequence[Growth], low_mark_us: int) -> Outcome:
-        """Take growths in the order of their capture, then let the event time reach the mark."""
+    def hear(self, growths: Sequence[Growth], low_mark_us: int, halvings: int = 0) -> Outcome:
+        """Take growths in the order of their capture, then let the event time reach the mark.
+
+        With each of the `halvings`, a request draws half as many partners, and the whole window is looked through, and
+        swept, half as often. Every threshold stays what it is.
+        """
         outcome = Outcome()
+        self._halvings = halvings
         for growth in growths:
             self._expire(growth.end_us, outcome)
             self._hear(growth, outcome)
@@ -476,12 +482,13 @@ class Route:
         """
         window = self.window
         others = int(np.count_nonzero(window.heard)) - 1
-        if others <= self.policy.partners:
+        partners = max(1, self.policy.partners >> self._halvings)
+        if others <= partners:
             return self._others(request)
-        share = np.uint64(self.policy.partners / others * 2**64)
+        share = np.uint64(partners / others * 2**64)
         if not request.matched:
             anyway = np.zeros_like(window.matched)
-        elif request.looked_ms % SCAN_MS:
+        elif request.looked_ms % (SCAN_MS << self._halvings):
             anyway = window.growing & window.matched
         else:
             anyway = window.growing
@@ -562,7 +569,7 @@ class Route:
 
     def _refresh(self, event: Event, at_us: int, outcome: Outcome) -> None:
         """Rebuild a growing event's average, at most once a look's time, and sweep again."""
-        if at_us >= event.rebuilt_us + LOOK_MS * 1000:
+        if at_us >= event.rebuilt_us + (LOOK_MS * 1000 << self._halvings):
             self._rebuild(event, at_us, outcome)
             self._sweep(event, at_us, outcome)
 
