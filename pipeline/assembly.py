@@ -16,12 +16,13 @@ import numpy.typing as npt
 import soxr
 
 from matcher.bits import Bits
-from matcher.fingerprint import FULL_MS, Fingerprint
+from matcher.fingerprint import FULL_MS, LOOK_MS, Fingerprint, seed_of
 from matcher.grid import SAMPLE_RATE_HZ
 from matcher.known import FIRST_KNOWN_LOOK_MS, FULL_KNOWN_MS, KnownMatch, KnownMedia, Listening
 from matcher.route import Growth
 from pipeline.chunks import HOLE_US, MAX_REQUEST_S, BadRecordError, Chunk, LowMark, read_record
 from pipeline.marks import LEAP_US, NEVER_US, PartitionMark
+from pipeline.overload import FULL
 from pipeline.pseudonyms import CLEAR, Pseudonyms
 from pipeline.rate import HouseholdRate
 
@@ -76,6 +77,7 @@ class _Open:
     media: KnownMedia | None = None
     listening: Listening | None = None
     recognised: bool = False
+    unmatched: bool = False
     resampler: soxr.ResampleStream | None = None
 
 
@@ -119,6 +121,7 @@ class Assembler:
 
         """
         self.limits = limits
+        self.effort = FULL  # for what is taken and released from now on
         self._names = names
         self._bits = bits
         self._known = known
@@ -170,6 +173,10 @@ class Assembler:
         elif request.identity != record.identity:
             raise BadRecordError("request", "a request id that another device, route or sample rate has in use")
         at.mark.advance(record)
+        if self._passes_unmatched(request, record):
+            request.end_us = max(request.end_us, record.end_us)
+            self.counts["chunks_unmatched"] += 1
+            return
         if record.seq in request.held or record.seq < request.next_seq:
             self.counts["duplicate_chunks"] += 1
             return
@@ -226,6 +233,14 @@ class Assembler:
         """Give the newest capture time of each partition that still has something to be read."""
         return {partition: at.mark.newest_us for partition, at in self._partitions.items() if not at.mark.idle}
 
+    def lag_us(self, newest_append_us: Mapping[int, int], now_us: int) -> int:
+        """Give how far behind live traffic the reader is, from the append times of the newest records just read.
+
+        0 when those partitions are read to their ends.
+        """
+        marks = ((self._partitions[partition].mark, us) for partition, us in newest_append_us.items())
+        return max((mark.lag_us(appended_us, now_us) for mark, appended_us in marks), default=0)
+
     @property
     def open(self) -> int:
         """Number of requests that are being assembled, or still needed after a restart."""
@@ -254,13 +269,24 @@ class Assembler:
         self._partitions[partition].requests.append(chunk.request_id)
         return request
 
+    def _passes_unmatched(self, request: _Open, chunk: Chunk) -> bool:
+        """Tell whether nothing more of a request is heard, for want of time: it is accepted, with its whole home."""
+        if not request.unmatched and seed_of(chunk.household) < self.effort.unmatched * 2**64:
+            full = request.fingerprint is not None and request.fingerprint.full
+            if request.recognised or request.ended or full:
+                return False  # there is nothing left to be spared
+            request.unmatched = True
+            self.counts["requests_unmatched"] += 1
+        return request.unmatched
+
     def _grow(self, request: _Open, chunk: Chunk, appended_us: int) -> Iterator[tuple[str, Growth]]:
         """Let a request grow by a chunk; others may be recognised with it."""
         if not self._follows(request, chunk) or request.fingerprint is None:
             return
         if request.fingerprint.full or request.recognised:
             return
-        words = request.fingerprint.grow(_at_16_khz(request, chunk))
+        every_ms = LOOK_MS if chunk.final else LOOK_MS << self.effort.halvings
+        words = request.fingerprint.grow(_at_16_khz(request, chunk), every_ms)
         known = self._listen(request, request.fingerprint)
         if known is not None:
             yield request.route, self._recognised(chunk.request_id, request, known, chunk.end_us, appended_us)
@@ -284,6 +310,9 @@ class Assembler:
     def _follows(self, request: _Open, chunk: Chunk) -> bool:
         """Tell whether a chunk is a request's next one, and take note of it."""
         request.held.discard(chunk.seq)
+        if request.unmatched:
+            self.counts["chunks_unmatched"] += 1
+            return False
         if chunk.seq < request.next_seq:
             self.counts["duplicate_chunks"] += 1
             return False

@@ -252,7 +252,7 @@ def _hear(working: _Working, batch: Batch) -> tuple[Outcome, float | None]:
     growths = map(growth_from_message, batch.growths)
     # By slots of the guard, so that it does not matter how growths were batched; nearly always there is one.
     for slot, together in groupby(growths, key=lambda growth: guard.slot(growth.end_us)):
-        heard = route.hear(list(together), route.now_us)
+        heard = route.hear(list(together), route.now_us, batch.halvings)
         if guard.count(slot, heard.counts["requests"], heard.counts["ignored"]):
             tripped = guard.rate()
         outcome.add(heard)

@@ -9,6 +9,8 @@ NEVER_US = -(2**62)
 LEAP_US = 2_000_000
 # A replay that lags behind the clock and dies must not hold up live traffic for longer than this, in append time.
 LAG_HOLDS_US = 10_000_000
+# Traffic whose newest capture and append are further apart is a replay.
+LIVE_US = 10_000_000
 
 
 @dataclass(slots=True)
@@ -49,6 +51,14 @@ class PartitionMark:
     def lags(self, newest_append_us: int) -> bool:
         """Tell whether it lags, when the newest record of any partition was appended at `newest_append_us`."""
         return newest_append_us <= self.lags_until_us
+
+    def lag_us(self, appended_us: int, now_us: int) -> int:
+        """Give how far behind live traffic it is, when the newest record read was appended then.
+
+        A replay at another speed or of another time is no live traffic: it is in nobody's way, and is heard as ever.
+        """
+        live = abs(self.newest_us - appended_us) <= LIVE_US and not self.lags(appended_us)
+        return max(0, now_us - max(appended_us, self.newest_us)) if live and not self.idle else 0
 
     def low_us(self, newest_append_us: int, reorder_us: int) -> int:
         """Give the mark, when the newest record of any partition was appended at `newest_append_us`."""

@@ -42,6 +42,9 @@ OPEN_REQUESTS = _gauge("hushword_open_requests", "Requests being assembled.")
 HELD_CHUNKS = _gauge("hushword_held_chunks", "Chunks that wait for the low mark.")
 ASSIGNED_PARTITIONS = _gauge("hushword_assigned_partitions", "Partitions of the audio topic that are read.")
 READER_LAG = _gauge("hushword_reader_lag_records", "Records of the audio topic that are not read yet.")
+READER_BEHIND = _gauge("hushword_reader_behind_seconds", "How old live audio was when it was read, at the least.")
+EFFORT = _gauge("hushword_effort_ratio", "Share of the budget of comparisons that is spent.")
+UNMATCHED = _gauge("hushword_unmatched_ratio", "Share of the households whose requests pass unmatched: accepted.")
 LOW_MARK = _gauge("hushword_low_mark_timestamp_seconds", "The low mark, a capture time.")
 LAST_POLL = _gauge("hushword_last_poll_timestamp_seconds", "When the reader's loop last came round.")
 LAST_BATCH = _gauge("hushword_last_batch_timestamp_seconds", "When a route last heard something.")
@@ -117,6 +120,8 @@ OF_READER: Mapping[str, Counter] = {
     "duplicate_chunks": CHUNKS_LEFT_OUT.labels("duplicate"),
     "chunks_after_gap": CHUNKS_LEFT_OUT.labels("after_gap"),
     "requests_over_household_rate": REQUESTS_LEFT_OUT.labels("household_rate"),
+    "requests_unmatched": REQUESTS_LEFT_OUT.labels("overload"),
+    "chunks_unmatched": CHUNKS_LEFT_OUT.labels("overload"),
     "requests_too_long": REQUESTS_LEFT_OUT.labels("too_long"),
     "chunks_over_limit": CHUNKS_LEFT_OUT.labels("open_requests"),
     "known_looks": KNOWN_LOOKS,

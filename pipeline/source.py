@@ -32,6 +32,7 @@ from pipeline.marks import NEVER_US
 from pipeline.matching import limits_of, load_bits
 from pipeline.messages.internal_pb2 import Batch, DeadLetter, Progress
 from pipeline.options import Settings
+from pipeline.overload import Effort, Overload
 from pipeline.pseudonyms import pseudonyms_of
 from pipeline.wire import dead_letter, growth_to_message
 
@@ -199,6 +200,7 @@ class Reader:
         self._assigned: list[TopicPartition] = []
         self._assign({p: needed for p, needed, _ in position.partitions})
         self._beaten_s = 0.0
+        self._overload = Overload(settings.deadline_ms * 1000)
         self.position = position
 
     def poll(self, wait_ms: int) -> tuple[dict[str, list[Growth]], list[DeadLetter], bool]:
@@ -230,6 +232,10 @@ class Reader:
             highwater = self._consumer.highwater(at)
             if highwater is not None and self._consumer.position(at) >= highwater:
                 self._assembler.idle(at.partition)
+        newest_us = {at.partition: records[-1].timestamp * 1000 for at, records in polled.items()}
+        lag_us = self._assembler.lag_us(newest_us, round(time.time() * 1e6))
+        self._overload.observe(round(time.monotonic() * 1e6), lag_us)
+        self._assembler.effort = self.effort
         began_s = time.perf_counter()
         growths = self._assembler.release()
         if growths:
@@ -253,6 +259,9 @@ class Reader:
                 if (highwater := self._consumer.highwater(at)) is not None
             )
         )
+        metrics.READER_BEHIND.set(self._overload.lag_us / 1e6)
+        metrics.EFFORT.set(self.effort.share)
+        metrics.UNMATCHED.set(self.effort.unmatched)
         if self.low_mark_us > NEVER_US:
             metrics.LOW_MARK.set(self.low_mark_us / 1e6)
         metrics.LAST_POLL.set_to_current_time()
@@ -264,6 +273,11 @@ class Reader:
             needed=self._assembler.needed(),
             media={} if self._known is None else self._known.told(),
         )
+
+    @property
+    def effort(self) -> Effort:
+        """What is done with what was read by the last poll."""
+        return self._overload.effort
 
     @property
     def low_mark_us(self) -> int:
@@ -354,7 +368,7 @@ class ReadRequests(beam.DoFn):
         progress = reader.progress()
         routes = progress.routes if reader.beat() else [*growths, *([DEAD_LETTERS] if letters else [])]
         for route in routes:
-            batch = Batch(low_mark_us=reader.low_mark_us, progress=progress)
+            batch = Batch(low_mark_us=reader.low_mark_us, progress=progress, halvings=reader.effort.halvings)
             batch.growths.extend(growth_to_message(growth) for growth in growths.get(route, ()))
             if route == DEAD_LETTERS:
                 batch.dead_letters.extend(letters)

@@ -25,7 +25,7 @@ from simulated_kafka import Admin, Broker, Consumer, Producer
 from states import Bag, Value
 
 from matcher.bits import Bits
-from matcher.fingerprint import FULL_MS, Fingerprint
+from matcher.fingerprint import FULL_MS, LOOK_MS, Fingerprint
 from pipeline import assembly, decide, follow, sinks, source
 from pipeline.decide import DecideRequests
 from pipeline.matching import limits_of
@@ -259,19 +259,19 @@ class Remembered:
         self._name = request_id, bits.name, full_ms
         self._make = lambda: Fingerprint(request_id, bits, full_ms)
         self._digest = hashlib.blake2b()
-        self._samples: list[npt.NDArray[np.int16]] = []
+        self._heard: list[tuple[npt.NDArray[np.int16], int]] = []
         self._real: tuple[int, Fingerprint] = 0, self._make()
         self.words, self.full = self._real[1].words, False
 
-    def grow(self, samples: npt.NDArray[np.int16]) -> npt.NDArray[np.uint64] | None:
-        self._samples.append(samples)
+    def grow(self, samples: npt.NDArray[np.int16], every_ms: int = LOOK_MS) -> npt.NDArray[np.uint64] | None:
+        self._heard.append((samples, every_ms))
         # With its length, so that other chunks of the same samples are other ones.
-        self._digest.update(len(samples).to_bytes(4) + samples.tobytes())
+        self._digest.update(len(samples).to_bytes(4) + every_ms.to_bytes(4) + samples.tobytes())
         key = *self._name, self._digest.digest()
         if key not in self._grown:
             heard, real = self._real
-            grown = [real.grow(part) for part in self._samples[heard:]]
-            self._real = len(self._samples), real
+            grown = [real.grow(*part) for part in self._heard[heard:]]
+            self._real = len(self._heard), real
             self._grown[key] = grown[-1], real.words, real.full
         words, self.words, self.full = self._grown[key]
         return words

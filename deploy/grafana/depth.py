@@ -65,14 +65,20 @@ def depth(oncall: tuple[str, str]) -> Dashboard:
             ("time() - max(hushword_last_poll_timestamp_seconds)", "poll"),
             ("time() - max(hushword_last_batch_timestamp_seconds)", "batch"),
             thresholds=[(30, YELLOW), (90, RED)],
-            width=12,
+        ),
+        graph(
+            "Effort",
+            "What is done while more comes than can be compared: the share of the comparisons that is spent, then the"
+            " share of homes that pass unmatched, which means accepted.",
+            "percentunit",
+            ("min(hushword_effort_ratio)", "comparisons spent"),
+            ("max(hushword_unmatched_ratio)", "homes unmatched"),
         ),
         graph(
             "Refused commits",
             "Commits of offsets that the broker refused; the next one tries again.",
             "ops",
             (rate("hushword_commits_refused_total"), "refused"),
-            width=12,
         ),
     ]
     window = [

@@ -167,9 +167,11 @@ def oncall(depth: tuple[str, str]) -> Dashboard:
         ),
         graph(
             "Event time behind",
-            "How far the low mark is behind the clock. It follows the traffic: it also grows while nobody asks.",
+            "How far the low mark is behind the clock. It follows the traffic: it also grows while nobody asks. And how"
+            " old live audio is when it is read: over a quarter of `deadline_ms`, the job saves comparisons.",
             "s",
             ("hushword:low_mark_delay:seconds", "low mark"),
+            ("max(hushword_reader_behind_seconds)", "reader"),
         ),
         graph(
             "Dead letters",

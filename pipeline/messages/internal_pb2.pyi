@@ -98,7 +98,7 @@ class DeadLetter(_message.Message):
     def __init__(self, key: _Optional[bytes] = ..., has_key: bool = ..., value: _Optional[bytes] = ..., topic: _Optional[str] = ..., partition: _Optional[int] = ..., offset: _Optional[int] = ..., timestamp_ms: _Optional[int] = ..., stage: _Optional[str] = ..., error: _Optional[str] = ..., redriven: _Optional[int] = ...) -> None: ...
 
 class Batch(_message.Message):
-    __slots__ = ("growths", "low_mark_us", "progress", "dead_letters", "learned", "withdrawn", "blocked", "unblocked", "released", "erased")
+    __slots__ = ("growths", "low_mark_us", "progress", "dead_letters", "learned", "withdrawn", "blocked", "unblocked", "released", "erased", "halvings")
     GROWTHS_FIELD_NUMBER: _ClassVar[int]
     LOW_MARK_US_FIELD_NUMBER: _ClassVar[int]
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
@@ -109,6 +109,7 @@ class Batch(_message.Message):
     UNBLOCKED_FIELD_NUMBER: _ClassVar[int]
     RELEASED_FIELD_NUMBER: _ClassVar[int]
     ERASED_FIELD_NUMBER: _ClassVar[int]
+    HALVINGS_FIELD_NUMBER: _ClassVar[int]
     growths: _containers.RepeatedCompositeFieldContainer[Growth]
     low_mark_us: int
     progress: Progress
@@ -119,7 +120,8 @@ class Batch(_message.Message):
     unblocked: _containers.RepeatedScalarFieldContainer[str]
     released: bool
     erased: _containers.RepeatedCompositeFieldContainer[Erased]
-    def __init__(self, growths: _Optional[_Iterable[_Union[Growth, _Mapping]]] = ..., low_mark_us: _Optional[int] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., dead_letters: _Optional[_Iterable[_Union[DeadLetter, _Mapping]]] = ..., learned: _Optional[_Iterable[bytes]] = ..., withdrawn: _Optional[_Iterable[str]] = ..., blocked: _Optional[_Iterable[bytes]] = ..., unblocked: _Optional[_Iterable[str]] = ..., released: bool = ..., erased: _Optional[_Iterable[_Union[Erased, _Mapping]]] = ...) -> None: ...
+    halvings: int
+    def __init__(self, growths: _Optional[_Iterable[_Union[Growth, _Mapping]]] = ..., low_mark_us: _Optional[int] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., dead_letters: _Optional[_Iterable[_Union[DeadLetter, _Mapping]]] = ..., learned: _Optional[_Iterable[bytes]] = ..., withdrawn: _Optional[_Iterable[str]] = ..., blocked: _Optional[_Iterable[bytes]] = ..., unblocked: _Optional[_Iterable[str]] = ..., released: bool = ..., erased: _Optional[_Iterable[_Union[Erased, _Mapping]]] = ..., halvings: _Optional[int] = ...) -> None: ...
 
 class Erased(_message.Message):
     __slots__ = ("digest", "until_us")
