@@ -1,7 +1,6 @@
 """The whole job, Kafka to Kafka: how much it takes, how late it decides, and what memory that costs."""
 
 import json
-import re
 import subprocess
 import sys
 import time
@@ -9,10 +8,12 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import psutil
 from kafka import KafkaConsumer, TopicPartition
+from prometheus_client.parser import text_string_to_metric_families
 
 from pipeline.decisions import DecisionLine, read_topic
 from pipeline.errors import FailedError
@@ -31,7 +32,7 @@ WARM_UP_S = 10.0  # kernels are loaded, windows fill
 LAG_S = 1.0
 
 Say = Callable[[str], None]
-_CHUNKS = re.compile(r"^hushword_chunks_total (\S+)$", re.MULTILINE)
+Figures = dict[str, float]  # of the job's metrics, by name and the values of labels: "comparisons_total window"
 
 
 class BenchError(FailedError):
@@ -47,6 +48,7 @@ class Sample:
     cpu_s: float
     published: int
     read: int
+    figures: Figures
 
 
 @dataclass
@@ -109,7 +111,7 @@ class Bench:
         command = [sys.executable, "-m", "bench.load", *("--servers", self.settings.bootstrap_servers)]
         command += ["--topic", self.settings.audio_topic, "--partitions", str(PARTITIONS), "--rate", str(rate)]
         command += ["--seconds", str(seconds), "--seed", str(self._seed), *(["--paced"] if paced else [])]
-        before = self._chunks_read()
+        before = self._figures().get("chunks_total", 0)
         published_before = sum(self._consumer.end_offsets(self._audio).values())
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdin is not None
@@ -152,29 +154,39 @@ class Bench:
         run.decisions = [d for d in found if d.decided_at_s >= start_s]
         return run
 
-    def _sample(self, at_s: float, published_before: int, read_before: int) -> Sample:
+    def _sample(self, at_s: float, published_before: int, read_before: float) -> Sample:
         processes = [psutil.Process(pid) for pid in self._pids()]
+        figures = self._figures()
         return Sample(
             at_s=at_s,
             rss_mb=sum(process.memory_info().rss for process in processes) / 2**20,
             cpu_s=sum(sum(process.cpu_times()[:2]) for process in processes),
             published=sum(self._consumer.end_offsets(self._audio).values()) - published_before,
-            read=self._chunks_read() - read_before,
+            read=round(figures.get("chunks_total", 0) - read_before),
+            figures=figures,
         )
 
-    def _chunks_read(self) -> int:
+    def _figures(self) -> Figures:
         address = f"http://127.0.0.1:{self._metrics_port}/metrics"
         with suppress(OSError), urllib.request.urlopen(address, timeout=5) as answer:
-            found = _CHUNKS.search(answer.read().decode())
-            return int(float(found[1])) if found else 0
-        return 0
+            return {
+                " ".join([sample.name.removeprefix("hushword_"), *sample.labels.values()]): sample.value
+                for family in text_string_to_metric_families(answer.read().decode())
+                for sample in family.samples
+            }
+        return {}
 
 
 @contextmanager
-def running_bench(bootstrap_servers: str, say: Say, cluster: FlinkCluster | None = None) -> Iterator[Bench]:
-    """Run the job on fresh topics for the length of a `with`: on Beam's local runner, or on a Flink cluster."""
+def running_bench(
+    bootstrap_servers: str, say: Say, cluster: FlinkCluster | None = None, **others: Any
+) -> Iterator[Bench]:
+    """Run the job on fresh topics for the length of a `with`: on Beam's local runner, or on a Flink cluster.
+
+    `others` are settings of it.
+    """
     metrics_port = free_port() if cluster is None else cluster.metrics_port
-    own = Settings(metrics_port=metrics_port) if cluster is None else Settings()
+    own = Settings(metrics_port=metrics_port, **others) if cluster is None else Settings(**others)
     settings = trial_settings(own, bootstrap_servers)
     create_topics(settings, PARTITIONS)
     try:

@@ -59,6 +59,7 @@ class Load:
         self._live = babble(self._slots * SLOT_S + REQUEST_S, self._rng)
         self._media = [babble(REQUEST_S + 4 * SPREAD_S, self._rng) for _ in range(RECORDINGS)]
         self._requests = 0
+        self.media_requests = 0  # the first of them
 
     def records(self) -> list[Record]:
         """Prepare all records in the order in which they are sent."""
@@ -66,6 +67,7 @@ class Load:
         made: list[Record] = []
         while self._requests < total * MEDIA_SHARE:
             made += self._event(min(self.seconds, self._requests / (self.rate * MEDIA_SHARE)))
+        self.media_requests = self._requests
         live = total - self._requests
         for index in range(live):
             start_s = (index + self._rng.random()) * self.seconds / live
@@ -178,7 +180,7 @@ def main() -> None:
     given = parser.parse_args()
     load = Load(given.rate, given.seconds, given.partitions, given.seed)
     records = load.records()
-    made = {"requests": load.requests, "chunks": len(records)}
+    made = {"requests": load.requests, "media_requests": load.media_requests, "chunks": len(records)}
     print(json.dumps(made), flush=True)
     sys.stdin.readline()
     done = publish(records, given.servers, given.topic, given.partitions, paced=given.paced)
