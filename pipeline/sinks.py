@@ -41,9 +41,10 @@ class WriteVerdicts(beam.DoFn):
 
     def setup(self) -> None:
         """Connect."""
-        common = {**client_arguments(self._settings), "acks": "all", "linger_ms": 0}
         self._producer = KafkaProducer(
-            **common,
+            **client_arguments(self._settings),
+            acks="all",
+            linger_ms=0,
             enable_idempotence=True,
             delivery_timeout_ms=DELIVERY_S * 1000,
             request_timeout_ms=REQUEST_TIMEOUT_MS,
@@ -52,7 +53,9 @@ class WriteVerdicts(beam.DoFn):
         # For decisions, which say whether they are late: nobody can take back what waits in a producer.
         prompt_ms = max(PROMPT_MS, self._settings.deadline_ms)
         self._prompt = KafkaProducer(
-            **common,
+            **client_arguments(self._settings),
+            acks="all",
+            linger_ms=0,
             enable_idempotence=False,  # a decision has an id
             delivery_timeout_ms=prompt_ms,
             request_timeout_ms=prompt_ms,

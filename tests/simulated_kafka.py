@@ -162,7 +162,7 @@ class Producer:
         self._broker = broker
 
     def send(
-        self, topic: str, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]]
+        self, topic: str, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]] = ()
     ) -> Acknowledged:
         broker = self._broker
         refused = broker.rng.random() < broker.refused
