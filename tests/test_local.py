@@ -22,6 +22,7 @@ from pipeline.local.java import java_command
 from pipeline.local.kafka import LocalKafka
 from pipeline.local.loopback import bind_to_the_address
 from pipeline.local.process import LOOPBACK, ServerProcess, free_port
+from pipeline.local.residuals import leave_the_number_out
 from pipeline.local.staging import leave_everything_out
 
 SERVER = "import socket, sys, time; s = socket.create_server(('127.0.0.1', int(sys.argv[1]))); time.sleep(60)"
@@ -113,6 +114,8 @@ def test_a_class_that_is_not_the_expected_one_is_not_changed_in_silence() -> Non
         bind_to_the_address(empty)
     with pytest.raises(LocalServiceError, match="would be sent with all its jars"):
         leave_everything_out(empty)
+    with pytest.raises(LocalServiceError, match="would grow for ever"):
+        leave_the_number_out(empty)
 
 
 def test_nothing_is_left_when_the_context_ends(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from pipeline.local.jars import FLINK, ensure
 from pipeline.local.java import java_command
 from pipeline.local.loopback import write_loopback_jar
 from pipeline.local.process import LOOPBACK, ServerProcess, free_port
+from pipeline.local.residuals import write_residuals_jar
 from pipeline.local.staging import write_staging_jar
 
 # What a job goes by unless its own options say otherwise; an option given twice counts as it was given last.
@@ -113,6 +114,8 @@ class FlinkCluster(FlinkRest):
         directory: for logs, configuration and checkpoints; kept.
         task_managers: how many, with two slots each.
         config: Flink's configuration, over what is set here.
+        bounded_residuals: whether what the reader defers takes one place in Flink's state; False is Beam's released
+            runner as it is, whose state grows with every poll.
 
     A killed worker or task manager makes Flink start the job again from its last checkpoint. A killed job manager takes
     its jobs along, as there is no ZooKeeper: start it again and hand the job in anew, from `newest_checkpoint()` or
@@ -120,7 +123,14 @@ class FlinkCluster(FlinkRest):
 
     """
 
-    def __init__(self, directory: Path, task_managers: int = 2, config: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        task_managers: int = 2,
+        config: Mapping[str, str] | None = None,
+        *,
+        bounded_residuals: bool = True,
+    ) -> None:
         self.directory = directory.absolute()
         self.checkpoints = self.directory / "checkpoints"
         self.job_options = list(JOB_OPTIONS)
@@ -132,6 +142,7 @@ class FlinkCluster(FlinkRest):
         jars = ensure(FLINK)
         self._loopback = write_loopback_jar(jars, self.directory / "loopback.jar")
         staging = write_staging_jar(jars, self.directory / "staging.jar")
+        self._residuals = [write_residuals_jar(jars, self.directory / "residuals.jar")] if bounded_residuals else []
         self.job_manager = self._java(
             "job-manager",
             "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint",
@@ -251,6 +262,7 @@ class FlinkCluster(FlinkRest):
             f"taskmanager.resource-id=task-manager-{number}",
             heap="512m",
             port=port,
+            before=self._residuals,
         )
 
     def _write_config(self, config: Mapping[str, str]) -> None:
