@@ -68,6 +68,26 @@ class FlinkRest:
             return None
         return Checkpoint(found["id"], found["state_size"], found["end_to_end_duration"], found["external_path"])
 
+    def checkpoint_parts(self, job_id: str, number: int) -> dict[str, int]:
+        """Give the size in bytes of each task's part of a checkpoint, by the task's name."""
+        tasks = self._rest(f"/jobs/{job_id}/checkpoints/details/{number}")["tasks"]
+        return {
+            vertex["name"]: tasks[vertex["id"]]["state_size"] for vertex in self._rest(f"/jobs/{job_id}")["vertices"]
+        }
+
+    def checkpoint_counts(self, job_id: str) -> tuple[int, int]:
+        """Give how many checkpoints of a job were completed, and how many failed."""
+        counts = self._rest(f"/jobs/{job_id}/checkpoints")["counts"]
+        return counts["completed"], counts["failed"]
+
+    def heaps_bytes(self) -> dict[str, int]:
+        """Give what is used of the Java heap, by task manager, and of the job manager's."""
+        paths = {"job-manager": "/jobmanager/metrics"}
+        for manager in self._rest("/taskmanagers")["taskmanagers"]:
+            paths[manager["id"]] = f"/taskmanagers/{manager['id']}/metrics"
+        found = {name: self._rest(f"{path}?get=Status.JVM.Memory.Heap.Used") for name, path in paths.items()}
+        return {name: int(values[0]["value"]) for name, values in found.items() if values}
+
     def cancel(self, job_id: str) -> None:
         """End a job, and return when it has ended; its last checkpoint is retained."""
         self._rest(f"/jobs/{job_id}?mode=cancel", method="PATCH")
