@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import sys
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -11,10 +10,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from bench.figures import console, machine, paced, say, stop
+from bench.figures import machine, paced, run, say, stop
 from bench.job import LAG_S, Run, running_bench, sustained
 from bench.kernels import Against, fingerprint_speed, scan_speed
-from pipeline.errors import FailedError
 
 WARM_UP_RATE = 20.0
 WARM_UP_S = 5.0
@@ -135,14 +133,5 @@ def _cpu(found: dict[str, Any]) -> str:
     return f"the job took {found['job_cpu_ms_per_request']} ms a request, {found['job_cores']} cores"
 
 
-def run() -> None:
-    """Run the command; a part that fails is one sentence and exit code 1."""
-    try:
-        typer.run(main)
-    except FailedError as error:
-        console.print(f"[red]{error}[/red]")
-        sys.exit(1)
-
-
 if __name__ == "__main__":
-    run()
+    run(main)

@@ -3,12 +3,16 @@
 import math
 import os
 import platform
+import sys
 import time
+from collections.abc import Callable
 from typing import Any, NoReturn
 
+import typer
 from rich.console import Console
 
 from bench.job import Run
+from pipeline.errors import FailedError, InputError
 
 console = Console(stderr=True)
 
@@ -51,3 +55,12 @@ def say(text: str) -> None:
 def stop(*_: object) -> NoReturn:
     """End as Ctrl-C does, so that broker and job are stopped."""
     raise KeyboardInterrupt
+
+
+def run(main: Callable[..., None]) -> None:
+    """Run a command; what fails is one sentence and exit code 1, a bad argument 2."""
+    try:
+        typer.run(main)
+    except (FailedError, InputError) as error:
+        console.print(f"[red]{error}[/red]")
+        sys.exit(2 if isinstance(error, InputError) else 1)

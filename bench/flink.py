@@ -6,7 +6,6 @@ Broker, job manager, two task managers, job server, Python workers and the load 
 import json
 import os
 import signal
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,9 +17,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from bench.figures import console, machine, paced, percentile, say, stop
+from bench.figures import machine, paced, percentile, run, say, stop
 from bench.job import LAG_S, running_bench, sustained
-from pipeline.errors import FailedError, InputError
+from pipeline.errors import InputError
 from pipeline.local.flink_cluster import FlinkCluster
 from pipeline.local.kafka import LocalKafka
 from pipeline.offline import decide, hear
@@ -166,14 +165,5 @@ def _table(figures: dict[str, Any]) -> Table:
     return table
 
 
-def run() -> None:
-    """Run the command; what fails is one sentence and an exit code."""
-    try:
-        typer.run(main)
-    except (FailedError, InputError) as error:
-        console.print(f"[red]{error}[/red]")
-        sys.exit(2 if isinstance(error, InputError) else 1)
-
-
 if __name__ == "__main__":
-    run()
+    run(main)

@@ -21,12 +21,11 @@ import typer
 from rich.console import Console
 from rich.markdown import Markdown
 
-from bench.figures import console, machine, percentile, say, stop
+from bench.figures import machine, percentile, run, say, stop
 from bench.job import PARTITIONS, Bench, BenchError, running_bench
 from bench.soak_report import report
 from bench.soak_samples import Sample, Soak
 from pipeline.decisions import read_topic
-from pipeline.errors import FailedError
 from pipeline.local.flink_cluster import FlinkCluster
 from pipeline.local.kafka import LocalKafka
 
@@ -194,14 +193,5 @@ def _residuals(checkpoint: Path) -> int:
     return len(names)
 
 
-def run() -> None:
-    """Run the command; what fails is one sentence and an exit code."""
-    try:
-        typer.run(main)
-    except FailedError as error:
-        console.print(f"[red]{error}[/red]")
-        sys.exit(1)
-
-
 if __name__ == "__main__":
-    run()
+    run(main)
