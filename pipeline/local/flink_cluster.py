@@ -11,7 +11,6 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from pipeline.local import LocalServiceError
@@ -22,6 +21,7 @@ from pipeline.local.java import java_command
 from pipeline.local.loopback import write_loopback_jar
 from pipeline.local.process import LOOPBACK, ServerProcess, free_port
 from pipeline.local.residuals import write_residuals_jar
+from pipeline.local.service import Startable
 from pipeline.local.staging import write_staging_jar
 
 # What a job goes by unless its own options say otherwise; an option given twice counts as it was given last.
@@ -107,7 +107,7 @@ class Pool(Server):
                 os.killpg(group, signal.SIGKILL)
 
 
-class FlinkCluster(FlinkRest):
+class FlinkCluster(FlinkRest, Startable):
     """A real cluster for tests, trials and measurements: `with FlinkCluster(folder) as c: ... c.pipeline_options`.
 
     Args:
@@ -203,18 +203,6 @@ class FlinkCluster(FlinkRest):
         with ExitStack() as stack:  # all of them, whatever happens to one
             for server in self.servers:
                 stack.callback(server.kill)
-
-    def __enter__(self) -> Self:
-        try:
-            return self.start()
-        except BaseException:
-            self.close()
-            raise
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def wait_for_task_managers(self, deadline_s: float = 60.0) -> None:
         """Wait until all task managers that run have reported; raise LocalServiceError when they do not."""

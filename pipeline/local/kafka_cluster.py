@@ -5,10 +5,10 @@ import signal
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from pipeline.local.kafka import LocalKafka, new_cluster_id
+from pipeline.local.service import Startable
 
 NODES = 3
 _TWO_OF_THREE = {
@@ -51,7 +51,7 @@ class _Node(LocalKafka):
         }
 
 
-class LocalKafkaCluster:
+class LocalKafkaCluster(Startable):
     """A real cluster for tests of faults: `with LocalKafkaCluster() as kafka: ... kafka.kill(2)`.
 
     Topics have three copies, of which two must take a record (min.insync.replicas), unless they say otherwise. Nodes
@@ -122,15 +122,3 @@ class LocalKafkaCluster:
             node.kill()
         if self._temporary:
             self._temporary.cleanup()
-
-    def __enter__(self) -> Self:
-        try:
-            return self.start()
-        except BaseException:
-            self.close()
-            raise
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

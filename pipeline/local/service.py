@@ -9,7 +9,31 @@ from typing import ClassVar, Self
 from pipeline.local.process import LOOPBACK, ServerProcess, free_port
 
 
-class LocalService(ABC):
+class Startable(ABC):
+    """What runs for the length of a `with`; a start that fails, or is interrupted, leaves nothing behind."""
+
+    @abstractmethod
+    def start(self) -> Self:
+        """Start it; it is ready when this returns."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Stop whatever of it runs."""
+
+    def __enter__(self) -> Self:
+        try:
+            return self.start()
+        except BaseException:
+            self.close()
+            raise
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class LocalService(Startable):
     """A context manager around one server.
 
     Its files live in `directory`, which is kept, or in a temporary one, which goes when the context ends. A directory
@@ -73,15 +97,3 @@ class LocalService(ABC):
         self.stop()
         if self._temporary:
             self._temporary.cleanup()
-
-    def __enter__(self) -> Self:
-        try:
-            return self.start()
-        except BaseException:
-            self.close()
-            raise
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
