@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 import psutil
-from kafka import KafkaConsumer, TopicPartition
+from kafka import TopicPartition
 from prometheus_client.parser import text_string_to_metric_families
 
 from pipeline.decisions import DecisionLine, read_topic
 from pipeline.errors import FailedError
 from pipeline.kafka_clients import client_arguments
+from pipeline.kafka_consumer import Consumer
 from pipeline.local.flink_cluster import FlinkCluster
 from pipeline.local.process import free_port
 from pipeline.options import Settings
@@ -96,7 +97,7 @@ class Bench:
         self.settings, self.job, self._say = settings, job, say
         self._metrics_port, self._pids = metrics_port, pids
         self._seed = 0
-        self._consumer = KafkaConsumer(**client_arguments(settings), enable_auto_commit=False)
+        self._consumer = Consumer(**client_arguments(settings), enable_auto_commit=False)
         self._audio = [TopicPartition(settings.audio_topic, p) for p in range(PARTITIONS)]
 
     def close(self) -> None:

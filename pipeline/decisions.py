@@ -6,13 +6,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-from kafka import KafkaConsumer, TopicPartition
+from kafka import TopicPartition
 from kafka.errors import KafkaError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.broker_faults import why
 from pipeline.errors import InputError
 from pipeline.kafka_clients import client_arguments
+from pipeline.kafka_consumer import Consumer
 from pipeline.messages import hushword_pb2 as pb
 from pipeline.options import Settings
 
@@ -130,7 +131,7 @@ def read_topic(settings: Settings, epoch_s: float = 0.0) -> list[DecisionLine]:
     topic = settings.decisions_topic
     found: list[tuple[int, DecisionLine]] = []
     try:
-        consumer = KafkaConsumer(
+        consumer = Consumer(
             **client_arguments(settings),
             enable_auto_commit=False,
             bootstrap_timeout_ms=5000,
@@ -170,9 +171,7 @@ class TopicFollower:
         topic = settings.decisions_topic
         self._where = f"topic {topic!r} at {settings.bootstrap_servers}"
         try:
-            self._consumer = KafkaConsumer(
-                **client_arguments(settings), enable_auto_commit=False, bootstrap_timeout_ms=5000
-            )
+            self._consumer = Consumer(**client_arguments(settings), enable_auto_commit=False, bootstrap_timeout_ms=5000)
             partitions = [TopicPartition(topic, number) for number in self._consumer.partitions_for_topic(topic) or ()]
         except (KafkaError, OSError) as error:
             raise DecisionsError(f"topic {topic!r} cannot be read: {why(settings, error)}") from error

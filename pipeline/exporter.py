@@ -10,7 +10,7 @@ from collections.abc import Collection
 from typing import Any, Self
 
 from google.protobuf.message import DecodeError
-from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+from kafka import KafkaAdminClient, TopicPartition
 from kafka.errors import (
     CoordinatorLoadInProgressError,
     CoordinatorNotAvailableError,
@@ -20,6 +20,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from pipeline.chunks import LETTER_STAGES
 from pipeline.kafka_clients import client_arguments
+from pipeline.kafka_consumer import Consumer
 from pipeline.messages.hushword_pb2 import Decision
 from pipeline.metrics import DECISION_LABELS, decision_labels
 from pipeline.options import Settings
@@ -235,7 +236,7 @@ class _Clients:
         self._settings = settings
 
     def __enter__(self) -> Self:
-        self.consumer = KafkaConsumer(
+        self.consumer = Consumer(
             **client_arguments(self._settings),
             enable_auto_commit=False,
             auto_offset_reset="earliest",

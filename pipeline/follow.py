@@ -9,11 +9,12 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 from google.protobuf.message import DecodeError
-from kafka import KafkaConsumer, TopicPartition
+from kafka import TopicPartition
 from kafka.errors import KafkaError, UnknownTopicOrPartitionError
 
 from matcher.catalogue import Average
 from pipeline.kafka_clients import client_arguments
+from pipeline.kafka_consumer import Consumer
 from pipeline.messages.hushword_pb2 import MediaFingerprint
 from pipeline.options import Settings
 from pipeline.topics import a_broker_listens
@@ -115,7 +116,7 @@ class Following(ABC):
                     self._stop.wait(RETRY_S)
 
     def _read(self) -> None:
-        consumer = KafkaConsumer(
+        consumer = Consumer(
             **client_arguments(self._settings),
             group_id=self._group_id,
             enable_auto_commit=False,

@@ -5,12 +5,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from kafka import KafkaConsumer, TopicPartition
+from kafka import TopicPartition
 from kafka.errors import KafkaError
 
 from pipeline.broker_faults import check_reachable, why
 from pipeline.errors import InputError
 from pipeline.kafka_clients import client_arguments
+from pipeline.kafka_consumer import Consumer
 from pipeline.options import Settings
 
 _NO_RECORD_FOR_S = 30.0
@@ -93,7 +94,7 @@ def connected(settings: Settings, topic: str) -> Iterator[tuple[Any, list[TopicP
     """
     check_reachable(settings)
     try:
-        consumer = KafkaConsumer(
+        consumer = Consumer(
             **client_arguments(settings),
             enable_auto_commit=False,
             auto_offset_reset="earliest",

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from kafka import KafkaConsumer, TopicPartition
+from kafka import TopicPartition
 from kafka.errors import KafkaError, OffsetOutOfRangeError
 
 from pipeline.broker_faults import why
@@ -15,6 +15,7 @@ from pipeline.errors import FailedError, InputError
 from pipeline.gather import Gatherer, GatherLimits, LeftOut
 from pipeline.growing import GrowingRecording
 from pipeline.kafka_clients import client_arguments
+from pipeline.kafka_consumer import Consumer
 from pipeline.options import Settings
 from pipeline.pseudonyms import share_of
 
@@ -265,7 +266,7 @@ class _Recorder:
 
 
 def _consumer(settings: Settings) -> Any:
-    return KafkaConsumer(
+    return Consumer(
         **client_arguments(settings),
         enable_auto_commit=False,
         auto_offset_reset="none",

@@ -19,7 +19,7 @@ from apache_beam.io.iobase import RestrictionProgress, RestrictionTracker
 from apache_beam.io.watermark_estimators import ManualWatermarkEstimator
 from apache_beam.transforms.core import RestrictionProvider
 from apache_beam.utils.timestamp import Duration, Timestamp
-from kafka import KafkaConsumer, TopicPartition
+from kafka import TopicPartition
 from kafka.errors import OffsetOutOfRangeError
 
 from matcher.route import Growth
@@ -27,6 +27,7 @@ from pipeline import metrics
 from pipeline.assembly import Assembler
 from pipeline.chunks import BadRecordError
 from pipeline.kafka_clients import REQUEST_TIMEOUT_MS, client_arguments
+from pipeline.kafka_consumer import Consumer
 from pipeline.known import KnownCatalogue, KnownFollower
 from pipeline.marks import NEVER_US
 from pipeline.matching import limits_of, load_bits
@@ -397,7 +398,7 @@ class ReadRequests(beam.DoFn):
 
 
 def _consumer(settings: Settings) -> Any:
-    return KafkaConsumer(
+    return Consumer(
         **client_arguments(settings),
         group_id=settings.group_id,
         enable_auto_commit=False,

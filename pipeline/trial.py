@@ -273,9 +273,9 @@ class Group:
 
     def dead_letters(self) -> int:
         """Count the records of the dead-letter topic."""
-        from kafka import KafkaConsumer
+        from pipeline.kafka_consumer import Consumer
 
-        consumer = KafkaConsumer(**client_arguments(self._settings), enable_auto_commit=False)
+        consumer = Consumer(**client_arguments(self._settings), enable_auto_commit=False)
         try:
             topic = self._settings.dead_letter_topic
             partitions = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic)]

@@ -287,7 +287,7 @@ def simulated(settings: Settings, broker: Broker, trouble: Trouble, max_held: in
 
     limits = replace(limits_of(settings), max_held=max_held)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(source, "KafkaConsumer", lambda **_: Consumer(broker))
+        patch.setattr(source, "Consumer", lambda **_: Consumer(broker))
         patch.setattr(source, "time", broker.clock)
         patch.setattr(source, "limits_of", lambda _: limits)
         # The same again, thousands of times; reading them takes longer than a bundle.

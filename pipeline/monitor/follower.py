@@ -9,12 +9,13 @@ from contextlib import closing, suppress
 from typing import Any
 
 from google.protobuf.message import DecodeError
-from kafka import KafkaConsumer, TopicPartition
+from kafka import TopicPartition
 from kafka.errors import KafkaError
 
 from pipeline.assembly import Assembler, AssemblyLimits
 from pipeline.chunks import BadRecordError
 from pipeline.kafka_clients import client_arguments
+from pipeline.kafka_consumer import Consumer
 from pipeline.matching import load_bits
 from pipeline.messages import hushword_pb2 as pb
 from pipeline.monitor.model import MAX_REQUESTS, Model
@@ -94,7 +95,7 @@ class Follower(threading.Thread):
                 self._stopped.wait(RETRY_S)
 
     def _consumer(self) -> Any:
-        return KafkaConsumer(
+        return Consumer(
             **client_arguments(self._settings),
             enable_auto_commit=False,
             auto_offset_reset="latest",  # what retention has deleted is not waited for
