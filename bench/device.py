@@ -25,7 +25,7 @@ from matcher.bits import LearnedBits, bits_named
 from matcher.device import ENTRY_WORDS, FILTERS, DeviceBits, device_bits, pack_bytes
 from matcher.fingerprint import seed_of
 from matcher.grid import FilterBank
-from matcher.known import entry_words
+from matcher.known_entry import entry_words
 from pipeline.device_pack import pack_of
 from pipeline.media_entries import media_id_of
 from pipeline.media_sources import fingerprint, read_csv

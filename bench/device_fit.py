@@ -32,7 +32,7 @@ from matcher.device_fit import (
 )  # fmt: skip
 from matcher.fingerprint import seed_of
 from matcher.grid import FilterBank, add_dither
-from matcher.known import entry_words
+from matcher.known_entry import entry_words
 from matcher.known_null import LEAD_WORDS
 from pipeline.recording import Recording
 from pipeline.simulate.broadcast import mix

@@ -25,7 +25,8 @@ from bench.calibrate_known import long_words, sources
 from bench.others import Marked, marked, others
 from matcher.bits import bits_named, frame_count, word_count
 from matcher.fingerprint import FULL_MS, LOOK_MS
-from matcher.known import FIRST_KNOWN_LOOK_MS, FULL_KNOWN_MS, Entry, KnownMedia
+from matcher.known import FIRST_KNOWN_LOOK_MS, FULL_KNOWN_MS, KnownMedia
+from matcher.known_entry import Entry
 from matcher.known_null import LEAD_WORDS, MAX_ALIGNMENT, SLOT_WORDS, known_calibration
 from pipeline.recording import Recording
 from pipeline.simulate.broadcast import mix
@@ -163,7 +164,7 @@ def measure(catalogue: dict[str, Marked], asked: list[Asked]) -> list[str]:
     wrong = sum(one.source is None and one.request_id in recognised for one in asked)
     of = sum(one.source is not None for one in asked)
     return [
-        f"{memory_mb:.0f} ({media.memory_bytes / 1e6:.0f} of arrays)", f"{added_us:.0f}", f"{cpu_ms:.2f}",
+        f"{memory_mb:.0f} ({media.index.memory_bytes / 1e6:.0f} of arrays)", f"{added_us:.0f}", f"{cpu_ms:.2f}",
         f"{right / of:.1%}", f"{wrong} of {len(asked) - of}",
     ]  # fmt: skip
 

@@ -19,7 +19,7 @@ from rich.progress import track
 
 from bench.calibrate import truth_of
 from matcher.bits import bits_named
-from matcher.known import entry_words
+from matcher.known_entry import entry_words
 from pipeline.media_entries import media_id_of
 from pipeline.media_file import write_entries
 from pipeline.messages.hushword_pb2 import MediaFingerprint

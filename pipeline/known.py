@@ -10,7 +10,8 @@ from google.protobuf.message import DecodeError
 from kafka import TopicPartition
 
 from matcher.evidence import CalibrationError
-from matcher.known import Entry, KnownMedia
+from matcher.known import KnownMedia
+from matcher.known_entry import Entry
 from matcher.known_null import KnownCalibration, known_calibration
 from pipeline import metrics
 from pipeline.chunks import MEDIA_STAGE

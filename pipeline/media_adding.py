@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from matcher.bits import Bits
 from matcher.grid import SAMPLE_RATE_HZ
-from matcher.known import FULL_KNOWN_MS, REQUEST_PREROLL_MS
+from matcher.known import FULL_KNOWN_MS
+from matcher.known_entry import REQUEST_PREROLL_MS
 from pipeline.errors import InputError
 from pipeline.media_entries import words_of
 from pipeline.media_find import Spotter

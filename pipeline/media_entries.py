@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from matcher.bits import Bits, frame_count, word_count
-from matcher.known import AFTER_MS, LEAST_AFTER_MS, PREROLL_MS
+from matcher.known_entry import AFTER_MS, LEAST_AFTER_MS, PREROLL_MS
 from matcher.known_null import LEAD_WORDS
 from pipeline.chunks import LOCALE, WAKE_WORD
 from pipeline.messages.hushword_pb2 import MediaFingerprint

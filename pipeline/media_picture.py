@@ -5,7 +5,7 @@ import numpy.typing as npt
 from rich.text import Text
 
 from matcher.bits import BITS_PER_WORD, WORD_MS
-from matcher.known import PREROLL_MS
+from matcher.known_entry import PREROLL_MS
 from pipeline.messages.hushword_pb2 import MediaFingerprint
 
 _BLOCKS = np.array([" ", "▀", "▄", "█"])

@@ -6,7 +6,7 @@ import numpy.typing as npt
 from matcher.bits import WORD_MS, Bits
 from matcher.grid import HOP_MS
 from matcher.kernels import one_against_many
-from matcher.known import EntryError, entry_words
+from matcher.known_entry import EntryError, entry_words
 
 # Share of bits that differ between two fingerprints of one mention. Over 44 simulated advertisements, each in four
 # codecs and nine offsets, the most is 0.11; the very same take over other music has 0.14 and more, another take 0.22.

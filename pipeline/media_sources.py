@@ -16,7 +16,7 @@ import soxr
 
 from matcher.bits import Bits
 from matcher.grid import HOP_MS, SAMPLE_RATE_HZ, log_energies
-from matcher.known import EntryError, entry_words
+from matcher.known_entry import EntryError, entry_words
 from pipeline.chunks import LOCALE, WAKE_WORD
 from pipeline.errors import InputError
 from pipeline.media_entries import MAX_TITLE, media_id_of

@@ -10,7 +10,8 @@ from matcher.bits import HOPS_PER_WORD, frame_count
 from matcher.catalogue import Average
 from matcher.evidence import MIN_WORDS, Evidence
 from matcher.fingerprint import MAX_WORDS
-from matcher.known import AFTER_MS, PREROLL_MS, Entry, KnownMatch
+from matcher.known import KnownMatch
+from matcher.known_entry import AFTER_MS, PREROLL_MS, Entry
 from matcher.route import Growth, Ignore, Reason
 from pipeline.chunks import LOCALE, WAKE_WORD
 from pipeline.messages import hushword_pb2 as topics

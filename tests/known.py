@@ -7,7 +7,7 @@ import soundfile
 from sounds import LEAD_S, SAMPLE_RATE_HZ, advertisement
 
 from matcher.bits import bits_named
-from matcher.known import entry_words
+from matcher.known_entry import entry_words
 from pipeline.messages.hushword_pb2 import MediaFingerprint
 
 BITS = bits_named("learned64")

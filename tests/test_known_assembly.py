@@ -14,16 +14,9 @@ from sounds import LEAD_S, SAMPLE_RATE_HZ, advertisement, hear, say
 from matcher.bits import GRADIENT, Bits, bits_named, frame_count, word_count
 from matcher.evidence import Evidence
 from matcher.fingerprint import FULL_MS, LOOK_MS, Fingerprint, look_due_ms, whole_fingerprint
-from matcher.known import (
-    FIRST_KNOWN_LOOK_MS,
-    FOUND_ONCE_ENTRIES,
-    FULL_KNOWN_MS,
-    Entry,
-    KnownMatch,
-    KnownMedia,
-    Listening,
-    entry_words,
-)
+from matcher.known import FIRST_KNOWN_LOOK_MS, FULL_KNOWN_MS, KnownMatch, KnownMedia, Listening
+from matcher.known_entry import Entry, entry_words
+from matcher.known_index import FOUND_ONCE_ENTRIES
 from matcher.known_null import known_calibration
 from matcher.route import Growth
 from pipeline.assembly import Assembler, AssemblyLimits
@@ -307,5 +300,5 @@ def test_what_looks_found_is_kept_no_longer_than_they_come() -> None:
     long = say(3, 4)[: 3 * SAMPLE_RATE_HZ]
     for samples, lengths_ms in ((hear(5, 1), [100]), (long, [100]), (np.tile(long, 3), [1000])):
         heard(samples, media, lengths_ms)
-        assert not len(listenings[-1]._seen)
+        assert not len(listenings[-1]._search.seen)
     assert len(listenings) == 3

@@ -14,19 +14,17 @@ from matcher.evidence import CalibrationError, Tail
 from matcher.fingerprint import Fingerprint
 from matcher.known import (
     FIRST_KNOWN_LOOK_MS,
-    FOUND_ONCE_ENTRIES,
     FULL_KNOWN_MS,
     MOST_ON_AIR,
     TOGETHER,
     TOGETHER_US,
-    Entry,
-    EntryError,
     KnownMatch,
     KnownMedia,
     Listening,
-    entry_words,
     looked_at,
 )
+from matcher.known_entry import Entry, EntryError, entry_words
+from matcher.known_index import FOUND_ONCE_ENTRIES, KnownIndex
 from matcher.known_kernels import (
     ANCHORS,
     CHUNK,
@@ -433,7 +431,7 @@ def test_a_look_costs_no_more_however_many_entries_are_on_air() -> None:
     listening = media.listen("person", "h", 0)
     rows = listening._candidates(random_words(np.random.default_rng(0), 24))
     assert len(rows) <= MOST_ON_AIR + 3
-    assert {media._row_of["k-0"], media._row_of[entries[-1].media_id]} <= set(rows.tolist())
+    assert {media.index.row_of["k-0"], media.index.row_of[entries[-1].media_id]} <= set(rows.tolist())
     match, _, _ = play(media, heard(entries[1], np.random.default_rng(0), 0.1), "late", "h")
     assert match is not None
     assert match.media_id == "k-1"
@@ -471,7 +469,7 @@ def test_a_large_catalogue_is_searched_by_what_is_found_twice() -> None:
     match, _, listening = play(media, heard(an_entry(77), np.random.default_rng(0), 0.1))
     assert match is not None
     assert match.media_id == "k-77"
-    assert len(listening._seen)
+    assert len(listening._search.seen)
 
 
 # ---- entries ---------------------------------------------------------------------------------------------------------
@@ -528,6 +526,6 @@ def test_there_is_none_for_unknown_bits() -> None:
 
 def test_alignments_of_a_request_stay_within_an_entrys_slots() -> None:
     """The longest request at the last alignment still has slots to be compared with."""
-    slots = KnownMedia(SHIPPED, 1e-6)._slots
+    slots = KnownIndex(SHIPPED).slots
     last = SHIPPED.segments * SEGMENT_WORDS - 1 + LEAD_WORDS + MAX_ALIGNMENT
     assert last // SLOT_WORDS < slots

@@ -18,7 +18,7 @@ from test_media_sources import encode_with_av
 
 from matcher.bits import bits_named, frame_count, word_count
 from matcher.catalogue import Average
-from matcher.known import AFTER_MS, PREROLL_MS
+from matcher.known_entry import AFTER_MS, PREROLL_MS
 from matcher.known_null import LEAD_WORDS
 from pipeline.control import publish
 from pipeline.media_adding import Adding, Outcome, Recording

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from matcher.bits import bits_named
-from matcher.known import AFTER_MS, PREROLL_MS
+from matcher.known_entry import AFTER_MS, PREROLL_MS
 from pipeline.media_adding import Adding, Recording
 from pipeline.media_entries import check_entry, media_id_of, words_of
 from pipeline.media_sources import COLUMNS, Mention, SourceError, fingerprint, read_audio, read_csv, time_us
