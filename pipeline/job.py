@@ -13,6 +13,7 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 
 from pipeline.decide import DecideRequests
 from pipeline.errors import FailedError
+from pipeline.garbage import freeze_what_is_loaded
 from pipeline.options import Settings
 from pipeline.serving import serve
 from pipeline.shared_counts import SharedCounts
@@ -84,6 +85,7 @@ def _run(settings: Settings, beam_args: Sequence[str], stack: ExitStack) -> None
     signal.signal(signal.SIGTERM, stop)
     pipeline = beam.Pipeline(options=options)
     build(pipeline, settings)
+    freeze_what_is_loaded()
     log.info("reading %s at %s", settings.audio_topic, settings.bootstrap_servers)
     try:
         result = pipeline.run()

@@ -4,6 +4,7 @@ Beam's own pool listens on every address, and whoever reaches it can run code; c
 address, so this one listens there. It also gives its workers the log of the settings, which Beam's leaves out.
 """
 
+import importlib
 import logging
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from apache_beam.portability.api import beam_fn_api_pb2, beam_fn_api_pb2_grpc
 from apache_beam.runners.worker.sdk_worker import SdkHarness
 from apache_beam.utils import thread_pool_executor
 
+from pipeline.garbage import freeze_what_is_loaded
 from pipeline.logs import configure_logs
 from pipeline.options import ConfigError, load_settings
 
@@ -81,6 +83,8 @@ def work(worker_id: str, control_endpoint: str) -> None:
     """Be a worker until the runner needs none."""
     configure_logs(load_settings().log_format)
     log.info("worker %s of %s", worker_id, control_endpoint)
+    importlib.import_module("pipeline.job")  # what the job will ask for, so that it is loaded before ...
+    freeze_what_is_loaded()
     SdkHarness(control_endpoint, worker_id=worker_id).run()
 
 

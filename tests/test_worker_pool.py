@@ -61,6 +61,15 @@ class CountChunks(beam.DoFn):
         yield os.getpid()
 
 
+class CountFrozen(beam.DoFn):
+    """Says how many objects no garbage collection of its process looks at."""
+
+    def process(self, _: None) -> Iterator[int]:
+        import gc
+
+        yield gc.get_freeze_count()
+
+
 def test_a_worker_runs_counts_and_ends_with_its_pool(pool: tuple[subprocess.Popen[bytes], int, int]) -> None:
     process, port, metrics_port = pool
     with beam.Pipeline(runner=FnApiRunner(default_environment=ExternalEnvironment(f"127.0.0.1:{port}"))) as pipeline:
@@ -73,6 +82,16 @@ def test_a_worker_runs_counts_and_ends_with_its_pool(pool: tuple[subprocess.Pope
     process.send_signal(signal.SIGTERM)
     assert process.wait(DEADLINE_S) == 0
     assert not [worker for worker in workers if worker.is_running()]
+
+
+def test_what_a_worker_loads_is_left_out_of_its_garbage_collections(
+    pool: tuple[subprocess.Popen[bytes], int, int],
+) -> None:
+    """Also the job's own modules: the worker had them before it knew which job it would serve."""
+    _, port, _ = pool
+    with beam.Pipeline(runner=FnApiRunner(default_environment=ExternalEnvironment(f"127.0.0.1:{port}"))) as pipeline:
+        counts = pipeline | beam.Create([None], reshuffle=False) | beam.ParDo(CountFrozen())
+        assert_that(counts | beam.Map(lambda count: count > 150_000), equal_to([True]))
 
 
 def test_only_this_machine_can_ask(pool: tuple[subprocess.Popen[bytes], int, int]) -> None:
