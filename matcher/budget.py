@@ -1,5 +1,6 @@
 """How the false-ignore budget is shared out, and what scores that asks for."""
 
+import math
 from dataclasses import dataclass
 
 from matcher.evidence import Calibration
@@ -7,10 +8,10 @@ from matcher.evidence import Calibration
 
 @dataclass(frozen=True)
 class Tier:
-    """Requests that start near one of them, and what of the budget is theirs.
+    """Requests that start near each other, and what of the budget is theirs.
 
     Attributes:
-        within_us: how near.
+        within_us: from the first start to the last, at most.
         strangers: share of the budget for triples of strangers, ...
         beside: ... and for one person beside two homes.
         airing_time: share of the time that an event is open, a minute and more after its last home, which is so near
@@ -22,6 +23,13 @@ class Tier:
     strangers: float
     beside: float
     airing_time: float
+
+    def of_window(self, window_us: int) -> float:
+        """How far a window whose requests come evenly shrinks to hold as many triples as are so near.
+
+        2 w / window of them start within w of a request, and three quarters of the pairs of those also of each other.
+        """
+        return min(1.0, math.sqrt(3 / 4) * 2 * self.within_us / window_us)
 
 
 # Most homes that hear one broadcast ask within a second of each other, and all but those whose streams lag far behind
@@ -54,17 +62,17 @@ class Budget:
     window_us: int
 
     def triple(self, tier: Tier, concurrent: int, near: int, airings: int) -> float:
-        """Score of a triple of requests of which the others start within a tier of one.
+        """Score of a triple of requests that start within a tier of each other.
 
         Args:
             tier: how near they start.
             concurrent: requests of the window.
-            near: of them, those so near to that one; 0 gives the lowest threshold there may be.
+            near: of them, those so near to one of the three; 0 gives the lowest threshold there may be.
             airings: open events.
 
         """
         # As many as a window has of requests that come evenly, or as there are when they do not.
-        expected = max(self.concurrency, concurrent) * min(1.0, 2 * tier.within_us / self.window_us)
+        expected = max(self.concurrency, concurrent) * tier.of_window(self.window_us)
         # Three strangers by chance, or one beside two that hear the same: the harder of the two decides.
         strangers, beside = tier.strangers * self.false_ignores, tier.beside * self.false_ignores
         return max(

@@ -424,16 +424,18 @@ class Route:
         if self.observer is None and _two_best(found) < lowest - ROUNDING:
             return None
         apart_us = np.abs(self.window.starts_us - request.start_us)
-        looked_at = 0
+        looked_us = -1
         for tier in TIERS:
             near = np.flatnonzero(apart_us[rows] <= tier.within_us)
-            if len(near) > looked_at:
+            starts_us = self.window.starts_us[rows[near]]
+            spread_us = np.ptp(np.append(starts_us, request.start_us))
+            if len(near) and spread_us > looked_us:  # otherwise the tier before had them all
                 count = int(np.count_nonzero(self.window.heard & (apart_us <= tier.within_us))) - 1
                 threshold = self.budget.triple(tier, concurrent, count, airings)
-                triple = self._triple(request, rows[near], found.of(near), threshold, outcome)
+                triple = self._triple(request, rows[near], found.of(near), tier.within_us, threshold, outcome)
                 if triple is not None:
                     return triple
-            looked_at = len(near)
+            looked_us = tier.within_us
         return None
 
     def _triple(
@@ -441,10 +443,14 @@ class Route:
         request: Request,
         rows: npt.NDArray[np.int64],
         found: Comparison,
+        within_us: int,
         threshold: float,
         outcome: Outcome,
     ) -> tuple[Triple, Evidence] | None:
-        """Look among what a request was compared with for two that make a triple with it, and its strongest edge."""
+        """Look among what a request was compared with for two, near each other, that make a triple with it.
+
+        Gives the triple and its strongest edge.
+        """
         # A triple scores no more than any two of its edges together: what cannot pass is not looked at any further.
         worth = threshold - ROUNDING
         if _two_best(found) < worth:
@@ -459,8 +465,10 @@ class Route:
             end = int(np.count_nonzero(scores + scores[i] >= worth))  # scores fall
             if end <= i + 1:
                 break
-            edges = self._compare_request(first, rows[chosen[i + 1 : end]], outcome)
-            between[i, i + 1 : end] = np.where(edges.scores > EDGE_SCORE, edges.scores, -np.inf)
+            seconds = rows[chosen[i + 1 : end]]
+            edges = self._compare_request(first, seconds, outcome)
+            together = np.abs(self.window.starts_us[seconds] - first.start_us) <= within_us
+            between[i, i + 1 : end] = np.where(together & (edges.scores > EDGE_SCORE), edges.scores, -np.inf)
             between_alignments[i, i + 1 : end] = edges.alignments
         triple = best_triple(request.row, rows[chosen], scores, found.alignments[chosen], between, between_alignments)
         if self.observer is not None:

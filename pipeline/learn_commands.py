@@ -64,7 +64,7 @@ def calibrate(
     policy = policy_of(settings)
     chances = [("a person and an average", calibration.template, 1, TEMPLATE_SHARE)]
     for tier in reversed(TIERS):
-        within = min(1.0, 2 * tier.within_us / policy.window_us)
+        within = tier.of_window(policy.window_us)
         when = "" if tier is TIERS[-1] else f" within {tier.within_us / 1e6:g} s"
         airing_time = policy.airing_share * tier.airing_time
         chances[:0] = (
