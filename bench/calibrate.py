@@ -34,7 +34,7 @@ def main(
     recording: Annotated[Path | None, typer.Option(help="Simulated traffic; made anew when not given.")] = None,
     bits_name: Annotated[str, typer.Option("--bits", help="The kind of bits.")] = "learned64",
     out: Annotated[Path | None, typer.Option(help="The calibration file; the one that ships by default.")] = None,
-    version: Annotated[str, typer.Option(help="Stamped on every decision, after the bits' name.")] = "2026.11.1",
+    version: Annotated[str, typer.Option(help="Stamped on every decision, after the bits' name.")] = "2026.11.2",
     seed: Annotated[int, typer.Option(help="Of the cohort and the averages' homes.")] = 0,
 ) -> None:
     """Measure the null of unrelated requests on simulated traffic, and write it with its provenance."""

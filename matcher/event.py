@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+import numba as nb
 import numpy as np
 import numpy.typing as npt
 
@@ -15,6 +16,8 @@ from matcher.known import KnownMatch
 MAX_VOTERS = 64
 # Of two fingerprints with nothing in common half of the bits differ, at the best of the alignments a little less.
 HOLDING_RATE = 0.45
+# Of a triple's three pairs together so much counts.
+ALL_PAIRS_WEIGHT = 4 / 7
 # Two alignments of 20 ms steps, each rounded, add up to the third within this.
 CONSISTENT_WORDS = 2
 
@@ -23,12 +26,23 @@ CONSISTENT_WORDS = 2
 class Triple:
     """Three requests of three households whose pairs all agree.
 
-    score is the lowest sum of two of the three pair scores: the weaker two edges decide.
+    score is that of `triple_score`.
     """
 
     rows: tuple[int, int, int]
     alignments: tuple[int, int]
     score: float
+
+
+@nb.njit(cache=True)
+def triple_score(first: float, second: float, third: float) -> float:
+    """Score three pairs: the sum of the weaker two, or 4/7 of that of all three where this is less.
+
+    Beside two homes of one airing chance brings the weaker two, whatever those homes agree: so the strongest counts no
+    more than 3/4 of the others together. Up to there it does count: among strangers it is as rare as they are.
+    """
+    of_all = first + second + third
+    return min(of_all - max(first, second, third), ALL_PAIRS_WEIGHT * of_all)
 
 
 def best_triple(
@@ -59,7 +73,7 @@ def best_triple(
             edge = between[i, j]
             if edge == -np.inf or abs(alignments[i] + between_alignments[i, j] - alignments[j]) > CONSISTENT_WORDS:
                 continue
-            score = float(scores[i] + scores[j] + edge - max(scores[i], scores[j], edge))
+            score = float(triple_score(scores[i], scores[j], edge))
             if best is None or score > best.score:
                 best = Triple((row, int(rows[i]), int(rows[j])), (int(alignments[i]), int(alignments[j])), score)
     return best

@@ -11,7 +11,7 @@ from matcher.grid import BANDS, HOP_MS, SAMPLE_RATE_HZ, FilterBank
 
 # At the first look some of the clearest cases are sure already. What follows the last is silence after the command,
 # which only dilutes a match.
-FIRST_LOOK_MS = 720
+FIRST_LOOK_MS = 800
 LOOK_MS = 80
 FULL_MS = 2160
 # How far from its offset the response of a request's clear bit is, a third of its standard deviation.

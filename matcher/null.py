@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from matcher.bits import Bits, frame_count, word_count
-from matcher.event import CONSISTENT_WORDS
+from matcher.event import CONSISTENT_WORDS, triple_score
 from matcher.evidence import ALIGNMENTS, MIN_WORDS, Calibration, Tail, compare
 from matcher.fingerprint import FIRST_LOOK_MS, FULL_MS, LOOK_MS, MAX_WORDS, Fingerprint
 from matcher.grid import SAMPLE_RATE_HZ
@@ -146,8 +146,7 @@ def consistent_triples(
                     continue
                 if abs(alignments[i, j] + alignments[j, k] - alignments[i, k]) > CONSISTENT_WORDS:
                     continue
-                total = scores[i, j] + scores[i, k] + scores[j, k]
-                score = total - max(scores[i, j], scores[i, k], scores[j, k])
+                score = triple_score(scores[i, j], scores[i, k], scores[j, k])
                 if score > floor:
                     if found < len(out):
                         out[found, 0], out[found, 1], out[found, 2] = i, j, k

@@ -25,7 +25,7 @@ from pipeline.recording import Recording
 from pipeline.trial import Job, running_job
 
 # A request is looked at first when so much of its audio is there.
-FIRST_LOOK_US = 720_000
+FIRST_LOOK_US = 800_000
 # What is appended is read so much later, at the latest, on a machine that does everything else as well.
 READ_WITHIN_US = 2_000_000
 DONE_WITHIN_S = 150.0

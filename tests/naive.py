@@ -253,8 +253,9 @@ def rates_against_others(many: _U8, lengths: _I4, rows: npt.NDArray[np.int64], a
 
 
 def triple_score(first: float, second: float, third: float) -> float:
-    """Lowest sum of two of three pair scores."""
-    return min(first + second, first + third, second + third)
+    """4/7 of the sum of three pair scores, of which the highest counts no more than 3/4 of the other two."""
+    low, middle, high = sorted((first, second, third))
+    return 4 / 7 * (low + middle + min(high, 3 / 4 * (low + middle)))
 
 
 def consistent_triples(

@@ -106,7 +106,7 @@ def test_every_miss_is_on_the_page_with_its_why(hard: Recording, run: Run, page:
     assert len(gone) > 3
     ids = {attributes.get("id") for _, attributes in Page(page).tags}
     assert gone <= ids
-    assert "It has 500 ms of audio, and the first look takes 720 ms." in page
+    assert "It has 500 ms of audio, and the first look takes 800 ms." in page
 
 
 def test_the_page_needs_nothing_from_elsewhere(page: str) -> None:
