@@ -36,11 +36,11 @@ class Tier:
 # within two and a half; few strangers do. So the nearest have most of the budget, and need least: about as much for
 # three strangers as beside an airing, of which the higher decides.
 TIERS = (
-    Tier(1_000_000, 0.33, 0.38, 0.06),
-    Tier(2_500_000, 0.03, 0.06, 0.10),
-    Tier(2**62, 0.01, 0.09, 1.00),
+    Tier(1_000_000, 0.29, 0.39, 0.06),
+    Tier(2_500_000, 0.03, 0.07, 0.10),
+    Tier(2**62, 0.02, 0.12, 1.00),
 )
-TEMPLATE_SHARE = 0.10
+TEMPLATE_SHARE = 0.08
 
 
 @dataclass(frozen=True)
