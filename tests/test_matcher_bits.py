@@ -334,7 +334,7 @@ def test_fingerprint_grown_by_chunks_is_that_of_the_audio_so_far_at_each_of_its_
 @KINDS
 def test_fingerprint_grown_sample_by_sample_is_that_of_the_whole_request(bits: Bits) -> None:
     """Its looks come at the very samples that make them due, and those before them give nothing."""
-    samples = say(3, 4)[8000 : 8000 + 13_000]
+    samples = say(3, 4)[8000 : 8000 + 14_300]
     growing = Fingerprint("request", bits)
     found = {i + 1: growing.grow(samples[i : i + 1]) for i in range(len(samples))}
     looks = {n: words for n, words in found.items() if words is not None}
