@@ -6,10 +6,11 @@ from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self
 
-from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+from kafka import KafkaAdminClient, TopicPartition
 from kafka.errors import KafkaError
 
 from pipeline.decisions import DecisionLine, read_topic
+from pipeline.kafka_consumer import Consumer
 from pipeline.options import Settings
 from pipeline.recording import Recording
 from pipeline.topics import create_topics, delete_topics
@@ -86,7 +87,7 @@ class Stage:
 
     def records(self, topic: str) -> list[Any]:
         """Give all records of a topic, from its beginning to where it ends now."""
-        consumer = KafkaConsumer(bootstrap_servers=self.settings.bootstrap_servers, enable_auto_commit=False)
+        consumer = Consumer(bootstrap_servers=self.settings.bootstrap_servers, enable_auto_commit=False)
         try:
             partitions = [TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic))]
             consumer.assign(partitions)
