@@ -16,7 +16,9 @@ from pipeline.recording import Recording
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
-SHORT, LONG = 1.0, 2.4  # minutes of traffic
+# Minutes of traffic: where nothing has to come back from a standstill of its own, where it has, and where it goes on
+# while a job that was stopped for two of them starts again.
+BRIEF, SHORT, LONG = 0.75, 1.0, 2.75
 SOON_S = 5.0  # a lag that grew for less than this says nothing about how fast it falls
 
 
@@ -41,7 +43,7 @@ def recordings(seed: int, tmp_path_factory: pytest.TempPathFactory) -> dict[floa
                 live=round(24 * minutes), minutes=minutes,
             )
         )
-        for minutes in (SHORT, LONG)
+        for minutes in (BRIEF, SHORT, LONG)
     }  # fmt: skip
 
 
@@ -102,7 +104,7 @@ def test_an_undisturbed_run_ignores_what_the_labels_say(scene: Scene) -> None:
 
 def test_a_python_worker_is_killed(scene: Scene) -> None:
     """Flink starts the job again from its last checkpoint."""
-    with scene.run("Python worker killed") as run:
+    with scene.run("Python worker killed", BRIEF) as run:
         with run.fault():
             run.signal_workers(signal.SIGKILL, [run.draw.choice(run.flink.pool.workers)])
         scene.judge(run)
@@ -110,7 +112,7 @@ def test_a_python_worker_is_killed(scene: Scene) -> None:
 
 def test_a_python_worker_stands_still(scene: Scene) -> None:
     """All of them, for 15 s: nobody is told anything, and what comes after that is marked late."""
-    with scene.run("Python workers stopped for 15 s") as run:
+    with scene.run("Python workers stopped for 15 s", BRIEF) as run:
         with run.fault():
             run.stall_workers(15)
         scene.judge(run)
@@ -118,7 +120,7 @@ def test_a_python_worker_stands_still(scene: Scene) -> None:
 
 def test_a_task_manager_is_killed(scene: Scene) -> None:
     """The other one has room for its work; it comes back after ten seconds."""
-    with scene.run("task manager killed") as run:
+    with scene.run("task manager killed", BRIEF) as run:
         task_manager = run.draw.choice(run.flink.task_managers)
         with run.fault():
             task_manager.kill()
@@ -141,7 +143,7 @@ def test_the_job_manager_is_killed(scene: Scene) -> None:
 
 def test_the_job_is_stopped_for_two_minutes(scene: Scene) -> None:
     """And handed in again without a checkpoint: it goes on from the committed offsets."""
-    with scene.run("job stopped for 2 minutes", minutes=LONG) as run:
+    with scene.run("job stopped for 2 minutes", LONG) as run:
         with run.fault():
             run.cancel_job()
             time.sleep(120)
@@ -212,7 +214,7 @@ def test_everything_is_started_again(scene: Scene) -> None:
 
 def test_partitions_are_added(scene: Scene) -> None:
     """From four to seven; most requests go elsewhere from then on, some in their middle."""
-    with scene.run("three partitions added") as run:
+    with scene.run("three partitions added", BRIEF) as run:
         with run.fault():
             run.add_partitions(7)
         scene.judge(run)
@@ -222,7 +224,7 @@ def test_partitions_are_added(scene: Scene) -> None:
 def test_a_partition_is_far_behind(scene: Scene) -> None:
     """What comes so late that its window is over is accepted, and nobody else is harmed."""
     hold = Hold(partition=1, from_s=15, to_s=35)
-    with scene.run("one partition 20 s behind", hold=hold) as run:
+    with scene.run("one partition 20 s behind", BRIEF, hold) as run:
         with run.fault():
             time.sleep(20)
         scene.judge(run)

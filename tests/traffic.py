@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from kafka import KafkaAdminClient, KafkaProducer
-from kafka.errors import KafkaError
+from kafka.errors import KafkaConnectionError, KafkaError
 
 from pipeline.departures import departures
 from pipeline.messages.hushword_pb2 import AudioChunk
 from pipeline.options import Settings
 from pipeline.recording import Recording
 from pipeline.replay import END_MARK_AFTER_S
+from pipeline.topics import a_broker_listens
 
 WATCH_S = 0.25
 ACKNOWLEDGED_WITHIN_S = 150.0
@@ -130,6 +131,8 @@ class Lag(threading.Thread):
         while not self._ended.wait(WATCH_S):
             try:
                 if admin is None:
+                    if not a_broker_listens(self._settings.bootstrap_servers):
+                        raise KafkaConnectionError("no broker takes a connection")
                     admin = KafkaAdminClient(
                         bootstrap_servers=self._settings.bootstrap_servers.split(","), request_timeout_ms=3000
                     )
