@@ -13,7 +13,7 @@ from kafka import TopicPartition
 from kafka.errors import KafkaError, UnknownTopicOrPartitionError
 
 from matcher.catalogue import Average
-from pipeline.kafka_clients import client_arguments
+from pipeline.kafka_clients import REQUEST_TIMEOUT_MS, client_arguments
 from pipeline.kafka_consumer import Consumer
 from pipeline.messages.hushword_pb2 import MediaFingerprint
 from pipeline.options import Settings
@@ -122,6 +122,7 @@ class Following(ABC):
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             fetch_max_wait_ms=POLL_MS,
+            request_timeout_ms=REQUEST_TIMEOUT_MS,
             allow_auto_create_topics=False,
         )
         try:

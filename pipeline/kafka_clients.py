@@ -9,6 +9,10 @@ import ssl
 from pathlib import Path
 from typing import Any
 
+from kafka.net.compat import KafkaNetClient
+from kafka.net.manager import KafkaConnectionManager
+from kafka.net.selector import NetworkSelector
+
 from pipeline.options import ENV_PREFIX, ConfigError, Settings
 
 # A broker that says nothing for so long has died or stands still: by then the controller has given its partitions to
@@ -16,6 +20,28 @@ from pipeline.options import ENV_PREFIX, ConfigError, Settings
 REQUEST_TIMEOUT_MS = 10_000
 # How long a client that finds no broker waits at most before it tries again; kafka-python would wait for up to 30 s.
 _RECONNECT_WITHIN_MS = 1000
+# How long a broker that takes a connection may take to answer at first; each time that it did not, twice as long.
+_CONNECT_WITHIN_MS = 3000
+
+
+class _Connections(KafkaConnectionManager):
+    """Tries the next broker when one takes the connection and does not answer, as one that stands still does.
+
+    kafka-python 3.0.12 gives the first that it draws all the time that a client has to find its brokers.
+    """
+
+    def get_connection(self, node_id: Any, timeout_ms: float | None = None, **how: Any) -> Any:
+        """Connect to a broker, in no more time than any connection may take."""
+        if timeout_ms is not None:
+            timeout_ms = min(timeout_ms, self.socket_connection_setup_timeout_ms(node_id))
+        return super().get_connection(node_id, timeout_ms=timeout_ms, **how)
+
+
+class _Client(KafkaNetClient):
+    def __init__(self, **arguments: Any) -> None:
+        arguments["socket_connection_setup_timeout_ms"] = _CONNECT_WITHIN_MS
+        net = NetworkSelector(**arguments)
+        super().__init__(net, _Connections(net, **arguments), **arguments)
 
 
 class Secret(str):
@@ -41,6 +67,7 @@ def client_arguments(settings: Settings) -> dict[str, Any]:
         "bootstrap_servers": settings.bootstrap_servers.split(","),
         "security_protocol": settings.security_protocol,
         "reconnect_backoff_max_ms": _RECONNECT_WITHIN_MS,
+        "kafka_client": _Client,
     }
     if settings.uses_tls:
         tls_context(settings)  # a client would try for ever with a file that cannot be used

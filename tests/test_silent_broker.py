@@ -1,0 +1,38 @@
+"""A broker that stands still takes connections and says nothing: clients go on to the next one."""
+
+import random
+import socket
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+from kafka import KafkaAdminClient, KafkaProducer
+
+from pipeline.kafka_clients import client_arguments
+from pipeline.kafka_consumer import Consumer
+from pipeline.options import Settings
+
+BOOTSTRAP_MS = 20_000  # a silent broker must leave most of it
+
+
+@pytest.fixture
+def settings(kafka: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
+    """Name a silent broker, which each client draws first, and one that answers."""
+    draw = random.choice
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+
+        def bad_luck(among: Sequence[Any]) -> Any:
+            waiting = [broker for broker in among if getattr(broker, "port", None) == silent.getsockname()[1]]
+            monkeypatch.setattr(random, "choice", draw)
+            return waiting[0] if waiting else draw(among)
+
+        monkeypatch.setattr(random, "choice", bad_luck)
+        yield Settings(bootstrap_servers=f"{address},{kafka}")
+
+
+@pytest.mark.parametrize("client", [Consumer, KafkaProducer, KafkaAdminClient])
+def test_a_client_that_draws_a_silent_broker_finds_the_other_one(settings: Settings, client: Any) -> None:
+    """kafka-python alone would wait for the silent one until its time is up."""
+    made = client(**client_arguments(settings), bootstrap_timeout_ms=BOOTSTRAP_MS)
+    made.close()
