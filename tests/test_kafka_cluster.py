@@ -9,6 +9,7 @@ from kafka.errors import KafkaError
 from kafka.structs import TopicPartition
 from stage import WITHIN_S, Stage
 
+from pipeline.control import Controls
 from pipeline.local.kafka_cluster import NODES, LocalKafkaCluster
 from pipeline.messages.internal_pb2 import Progress
 from pipeline.sinks import CommitOffsets
@@ -90,3 +91,23 @@ def test_offsets_are_committed_when_the_coordinator_has_died(kafka: LocalKafkaCl
         commits_in_time(2)
         kafka.restart(coordinator)
         do_fn.teardown()
+
+
+def test_orders_are_followed_again_while_the_node_that_led_them_stands_still(kafka: LocalKafkaCluster) -> None:
+    """Everything is in shadow until another node leads them and is found, and no longer."""
+    with Stage(kafka.bootstrap_servers, "ordered") as stage:
+        controls = Controls(stage.settings)
+        controls.start()
+        assert controls.is_current
+        (topic,) = stage.admin.describe_topics([stage.settings.control_topic])
+        leader = topic["partitions"][0]["leader_id"]
+        kafka.pause(leader)
+        try:
+            for wanted in (False, True):
+                until_s = time.monotonic() + WITHIN_S
+                while controls.is_current != wanted:
+                    assert time.monotonic() < until_s
+                    time.sleep(0.2)
+        finally:
+            kafka.resume(leader)
+            controls.stop()
