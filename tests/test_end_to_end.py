@@ -118,7 +118,7 @@ def test_an_excerpt_has_the_same_verdicts_at_every_speed_and_in_every_order(real
 @real_recording
 def test_the_recording_is_decided_well_soon_and_the_same_at_every_speed(real: Recording, kafka: str) -> None:
     """What the project promises about it."""
-    runs = same_in_all(real, kafka, [(20.0, 0), (4.0, 0), (None, 0), (20.0, 500), (None, 500)])
+    runs = same_in_all(real, kafka, [(20.0, 0), (8.0, 0), (None, 0), (20.0, 500), (None, 500)])
     for decisions in runs:
         report = score(real, decisions)
         assert report.false_ignores.request_ids == ()
