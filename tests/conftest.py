@@ -4,8 +4,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
+# How long an example takes is the machine's business.
+hypothesis.settings.register_profile("hushword", deadline=None)
+hypothesis.settings.load_profile("hushword")
 # The bench is no part of the package; what is installed comes first.
 sys.path.append(str(Path(__file__).parents[1]))
 

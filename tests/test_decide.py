@@ -134,7 +134,7 @@ sizes = st.lists(st.integers(0, 24), min_size=1, max_size=6).filter(any)
 # ---- memory and state ------------------------------------------------------------------------------------------------
 
 
-@hypothesis_settings(max_examples=40, deadline=None)
+@hypothesis_settings(max_examples=40)
 @given(traffic(), sizes, st.sampled_from([1, 2, 5, COMPACT_BATCHES]))
 def test_what_is_rebuilt_after_every_batch_decides_as_memory(made: Traffic, cut: list[int], compact: int) -> None:
     """Every batch in a new process, whether from blocks or from snapshots: the same decisions and averages."""
@@ -152,7 +152,7 @@ def test_what_is_rebuilt_after_every_batch_decides_as_memory(made: Traffic, cut:
     assert said(found) == expected
 
 
-@hypothesis_settings(max_examples=60, deadline=None)
+@hypothesis_settings(max_examples=60)
 @given(traffic(), sizes, st.data())
 def test_a_failed_bundle_never_leaves_memory_ahead_of_the_state(
     made: Traffic, cut: list[int], data: st.DataObject
@@ -176,7 +176,7 @@ def test_a_failed_bundle_never_leaves_memory_ahead_of_the_state(
     assert said(found) == expected
 
 
-@hypothesis_settings(max_examples=30, deadline=None)
+@hypothesis_settings(max_examples=30)
 @given(traffic(), sizes, sizes)
 def test_a_failed_bundle_may_come_again_in_other_pieces(made: Traffic, cut: list[int], other: list[int]) -> None:
     """After a failure the runner may compose its bundles anew: the last third is first tried in one composition."""
@@ -285,7 +285,7 @@ def test_an_average_from_another_shard_decides_about_what_is_being_spoken(
     assert not step.hear(batch(request[6:], START_US)).decisions
 
 
-@hypothesis_settings(max_examples=40, deadline=None)
+@hypothesis_settings(max_examples=40)
 @given(traffic(), sizes, st.data())
 def test_news_come_at_any_time_and_to_any_process(made: Traffic, cut: list[int], data: st.DataObject) -> None:
     """Averages are told, replaced and withdrawn between batches: a rebuilt route has heard them when memory had."""

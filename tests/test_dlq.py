@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from kafka import KafkaProducer
 from records import record
@@ -152,7 +152,6 @@ def test_a_range_of_offsets_is_sent(dead: Dead, capsys: pytest.CaptureFixture[st
     assert [found.value for found in dead.audio()] == [b"2", b"3", b"4"]
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_a_dump_says_every_byte(data: bytes) -> None:
     """Sixteen a line, in hexadecimal."""
@@ -161,7 +160,6 @@ def test_a_dump_says_every_byte(data: bytes) -> None:
     assert all(int(line[:8], 16) == 16 * number for number, line in enumerate(lines))
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=2000), st.integers(2, 400))
 def test_no_audio_is_in_the_head(audio: bytes, more: int) -> None:
     sound = b"\xf7" * more + audio

@@ -6,7 +6,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.fraction import (
@@ -24,7 +24,6 @@ from matcher.route import Outcome, Policy, Route
 SHARES = st.floats(0.01, 0.99)
 
 
-@settings(deadline=None)
 @given(st.integers(2, 5), SHARES)
 def test_laws_agree_with_every_way_in_which_pairs_can_meet(m: int, p: float) -> None:
     """All graphs on up to five homes, each with its probability."""
@@ -39,7 +38,6 @@ def test_laws_agree_with_every_way_in_which_pairs_can_meet(m: int, p: float) -> 
     assert found_by_draw(m, p) == pytest.approx(draw, abs=1e-9)
 
 
-@settings(deadline=None)
 @given(st.integers(1, 7), st.integers(1, 3), SHARES)
 def test_law_of_shards_agrees_with_every_way_to_deal_the_homes(m: int, shards: int, p: float) -> None:
     """Up to seven homes over up to three shards."""

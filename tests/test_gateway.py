@@ -6,7 +6,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.messages.hushword_pb2 import Decision
@@ -97,7 +97,6 @@ events = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(events)
 def test_every_stream_ends_once_and_memory_with_it(made: list[tuple[str, str, float]]) -> None:
     """Stopped or accepted, never both, never twice; and in the end nothing is left of any."""

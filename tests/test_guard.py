@@ -66,7 +66,7 @@ def test_a_bound_of_one_never_trips() -> None:
     assert trips(guard(ignore_rate_bound=1.0), [(50, 50)] * 5 * SLOTS) is None
 
 
-@hypothesis_settings(max_examples=50, deadline=None)
+@hypothesis_settings(max_examples=50)
 @given(st.lists(st.tuples(st.integers(-2, 5), st.integers(0, 9), st.integers(0, 9)), max_size=150))
 def test_its_memory_is_bounded_and_its_state_is_all_of_it(made: list[tuple[int, int, int]]) -> None:
     """One that was saved and restored at any point says what the other says. Slots may come late."""

@@ -69,7 +69,7 @@ def plain(growths: Sequence[Growth]) -> list[tuple[int, int, bytes]]:
 
 
 @KINDS
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.integers(20, 1000), min_size=1, max_size=12), st.integers(0, 2**32))
 def test_words_of_a_look_are_those_of_its_audio_alone(bits: Bits, lengths_ms: list[int], seed: int) -> None:
     """Up to eight seconds, bit for bit, and whatever was looked at in between."""
@@ -96,7 +96,7 @@ def test_words_of_a_look_are_those_of_its_audio_alone(bits: Bits, lengths_ms: li
 
 
 @KINDS
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.integers(20, 600), min_size=1, max_size=20), st.integers(0, 2**32))
 def test_a_longer_fingerprint_grows_for_the_route_as_one_that_ends_where_it_looks_no_more(
     bits: Bits, lengths_ms: list[int], seed: int

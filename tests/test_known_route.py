@@ -169,7 +169,7 @@ def test_what_is_remembered_of_known_requests_is_bounded_and_forgotten_in_time()
     assert not subject.recognised_at_us
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(traffic(), st.data())
 def test_a_restored_route_goes_on_as_the_saved_one(made: Traffic, data: st.DataObject) -> None:
     """Some of the traffic is known; nothing of it is decided twice, however often a route is restored."""

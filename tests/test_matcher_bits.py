@@ -56,7 +56,7 @@ def random_filters(seed: int, taps: int, tap_frames: int, mean_frames: int, expo
 @given(
     arrays.arrays(np.float32, st.tuples(st.integers(0, 16), st.just(BANDS)), elements=st.sampled_from([0, 1, 2.5, -3]))
 )
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_gradient_words_are_those_of_the_slow_twin_with_ties_too(energies: npt.NDArray[np.float32]) -> None:
     words = GRADIENT.words(energies)
     assert words.dtype == np.uint64
@@ -89,7 +89,7 @@ def test_flat_energies_have_no_gradient_bits() -> None:
     st.floats(0.1, 1),
     st.integers(0, 50),
 )
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_filtered_words_are_those_of_the_slow_twin(
     seed: int, taps: int, tap_frames: int, mean_frames: int, exponent: float, frames: int
 ) -> None:
@@ -105,7 +105,7 @@ def test_filtered_words_are_those_of_the_slow_twin(
 
 
 @given(st.integers(0, 2**32), st.integers(0, 120))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_words_of_the_learned_bits_are_the_filters_over_what_they_were_learned_from(seed: int, frames: int) -> None:
     """`stretches` says what a filter sees; the kernel sees the same."""
     energies = energies_of(seed, frames)
@@ -132,7 +132,7 @@ def test_a_response_of_just_its_offset_is_a_0() -> None:
 
 
 @given(st.integers(0, 2**32), st.integers(0, 80), st.floats(0, 3))
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_clear_bits_are_those_whose_response_is_far_from_its_offset(seed: int, frames: int, far: float) -> None:
     """And marking them changes no word."""
     energies = energies_of(seed, frames)
@@ -156,7 +156,7 @@ def test_a_homes_level_and_colour_cancel_in_the_learned_bits() -> None:
 
 @KINDS
 @given(st.integers(0, 2**32), st.integers(0, 220), st.integers(0, 120))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_words_from_a_start_are_the_tail_of_the_whole(bits: Bits, seed: int, frames: int, start: int) -> None:
     energies = energies_of(seed, frames)
     assert np.array_equal(bits.words(energies, start), bits.words(energies)[start:])
@@ -164,7 +164,7 @@ def test_words_from_a_start_are_the_tail_of_the_whole(bits: Bits, seed: int, fra
 
 @KINDS
 @given(st.integers(0, 2**32), st.integers(0, 220), st.integers(0, 220))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_words_stay_as_they_are_when_more_is_heard(bits: Bits, seed: int, frames: int, more: int) -> None:
     energies = energies_of(seed, frames + more)
     early = bits.words(energies[:frames])
@@ -260,7 +260,7 @@ def test_a_file_that_was_cut_is_refused(share: float) -> None:
 
 
 @given(st.data())
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_a_file_with_a_damaged_byte_is_refused_or_harmless(data: st.DataObject) -> None:
     """Where the byte meant something, it is refused; where it did not, nothing has changed."""
     bits = random_filters(2, 2, 1, 4)
@@ -312,7 +312,7 @@ def chunks_of(samples: npt.NDArray[np.int16], sizes: list[int]) -> list[npt.NDAr
 
 @KINDS
 @given(st.integers(0, 45_000), st.lists(st.integers(0, 9000), max_size=30))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_fingerprint_grown_by_chunks_is_that_of_the_audio_so_far_at_each_of_its_looks(
     bits: Bits, n: int, sizes: list[int]
 ) -> None:

@@ -17,7 +17,7 @@ from matcher.route import Growth, Outcome, Policy, Route
 
 
 @given(st.lists(st.integers(40, 250), min_size=4, max_size=30), st.integers(0, 3))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_looks_are_rarer_and_what_they_give_is_the_same(lengths_ms: list[int], halvings: int) -> None:
     """The last look of a request that is long enough is never left out, nor the first."""
     samples = np.random.default_rng(len(lengths_ms)).normal(0, 3000, sum(lengths_ms) * 16).astype(np.int16)

@@ -255,7 +255,7 @@ def test_a_file_that_was_cut_is_refused(share: float) -> None:
 
 
 @given(st.data())
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_a_file_with_a_damaged_byte_is_refused_or_harmless(data: st.DataObject) -> None:
     """Where the byte meant something, it is refused; where it did not, nothing has changed."""
     whole = bytearray(plain_calibration().to_bytes())
@@ -291,7 +291,7 @@ def test_a_calibration_that_would_let_everything_pass_is_refused(damage: dict[st
 
 
 @given(st.integers(0, FULL_WORDS), st.integers(0, 5))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_own_shift_is_the_mean_over_the_cohort_less_the_nulls(words: int, seed: int) -> None:
     calibration = plain_calibration()
     so_far = random_words("own", seed)[:words]
@@ -345,7 +345,7 @@ SPAN = st.tuples(st.sampled_from("abcde"), st.integers(0, 9), st.integers(0, 9))
 
 
 @given(st.lists(st.one_of(SPAN, st.sampled_from("abcde"), st.integers(-1, 10)), max_size=20))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_as_many_averages_are_tried_as_are_valid(steps: list[tuple[str, int, int] | str | int]) -> None:
     """Put, replaced and removed in any order, and asked at any time."""
     catalogue = Catalogue(plain_calibration(), 10)
@@ -391,7 +391,7 @@ def test_a_full_catalogue_loses_what_ends_first_and_never_holds_more() -> None:
         max_size=40,
     )
 )
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_catalogue_after_any_history_finds_what_it_holds_and_nothing_else(history: list[tuple[str, int, int]]) -> None:
     """Rows are reused: nothing of what stood there before is left."""
     catalogue = Catalogue(plain_calibration(), 4)

@@ -36,7 +36,6 @@ def chunks_of(samples: npt.NDArray[np.int16], sizes: list[int]) -> list[npt.NDAr
 
 
 @given(SEEDS, st.integers(0, 2**40), st.integers(0, 50))
-@settings(deadline=None)
 def test_dither_is_that_of_the_slow_twin(seed: int, start: int, n: int) -> None:
     samples = noise(n)
     expected = naive.add_dither(samples, seed, start)
@@ -107,7 +106,7 @@ def test_a_tone_is_loudest_in_its_own_band() -> None:
 
 
 @given(st.integers(0, 6000), st.lists(st.integers(0, 2000), max_size=12), SEEDS)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_filter_bank_gives_bit_for_bit_what_the_whole_signal_gives(n: int, sizes: list[int], seed: int) -> None:
     """Empty chunks, chunks of one sample, chunks longer than a frame: all the same."""
     samples = np.round(noise(n, seed=n)).astype(np.int16)

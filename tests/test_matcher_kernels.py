@@ -25,7 +25,7 @@ U8 = npt.NDArray[np.uint64]
 # Few different words make ties; whole complements make rates of 0 and 1.
 FEW = np.array([0, 2**64 - 1, 0x0F0F0F0F0F0F0F0F, 0xAAAAAAAAAAAAAAAA, 1], np.uint64)
 REACH = st.lists(st.integers(-30, 30), max_size=7).map(lambda a: np.array(a, np.int32))
-FAST = settings(deadline=None, max_examples=150)
+FAST = settings(max_examples=150)
 
 
 @st.composite

@@ -97,7 +97,7 @@ def play(
 
 
 @given(st.integers(0, 2**32), st.integers(2, 12), st.integers(0, 30), st.integers(0, 30))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_scores_are_those_of_the_slow_twin(seed: int, segments: int, slots: int, other_slots: int) -> None:
     """Entries of any length, shorter than the request too; some words clear nowhere, some means not there."""
     rng = np.random.default_rng(seed)
@@ -156,7 +156,7 @@ def test_a_segment_says_only_so_much() -> None:
 
 
 @given(st.integers(0, 2**32), st.integers(0, 20), st.booleans())
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_own_means_are_those_of_the_slow_twin(seed: int, n: int, masked: bool) -> None:
     """Also past the end of either, where there is none."""
     rng = np.random.default_rng(seed)
@@ -195,7 +195,7 @@ class Index:
 
 
 @given(st.integers(0, 2**32), st.lists(st.tuples(st.integers(0, 5), st.booleans()), max_size=20))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_the_index_finds_what_the_slow_twin_finds(seed: int, changes: list[tuple[int, bool]]) -> None:
     """After any entering and leaving; rows as often as they were found; and no chunk is lost."""
     rng = np.random.default_rng(seed)

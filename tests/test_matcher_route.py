@@ -587,7 +587,7 @@ def test_erasing_somebody_who_is_not_there_changes_nothing() -> None:
     assert ignores(one_by_one(other, heard)) == ignores(one_by_one(subject, heard))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(3, 8), st.data())
 def test_an_event_without_a_household_is_the_event_that_never_had_it(homes: int, data: st.DataObject) -> None:
     """Whichever leave, in whatever order: the average is the same, bit for bit."""
@@ -608,7 +608,7 @@ def test_an_event_without_a_household_is_the_event_that_never_had_it(homes: int,
     assert not whole.words[len(whole.members) :].any()
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(3, 8), st.floats(0.05, 0.4))
 def test_agreement_is_the_share_of_bits_that_are_as_the_average(homes: int, error_rate: float) -> None:
     """Counted here bit by bit."""
@@ -771,7 +771,7 @@ def test_the_evening_is_decided_as_it_should_be() -> None:
     st.lists(st.integers(0, len(evening())), max_size=25),
     st.lists(st.one_of(st.just(-1.0), st.floats(0, 1)), min_size=26, max_size=26),
 )
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_it_does_not_matter_how_growths_are_batched(cuts: list[int], marks: list[float]) -> None:
     """Any partition with any low marks in between: the same ignores, to the last field, in the same order."""
     assert decide(cuts, marks) == decide([], [-1])
@@ -783,7 +783,7 @@ def test_growths_one_by_one_decide_the_same() -> None:
 
 
 @given(st.permutations(range(6)))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_the_order_of_equal_times_does_not_change_who_is_ignored(order: list[int]) -> None:
     """All chunks end at the same moments."""
     heard = [growths(f"r{i}", f"h{i}", heard_words("ad", i)) for i in range(4)]
@@ -795,7 +795,7 @@ def test_the_order_of_equal_times_does_not_change_who_is_ignored(order: list[int
 
 
 @given(st.sampled_from([20, 40, 80, 100, 160, 240, 400]))
-@settings(deadline=None, max_examples=7)
+@settings(max_examples=7)
 def test_the_size_of_chunks_changes_when_but_not_who(chunk_ms: int) -> None:
     heard = [growths(f"r{i}", f"h{i}", heard_words("ad", i), chunk_ms=chunk_ms) for i in range(3)]
     heard += [growths(f"p{i}", f"q{i}", random_words(i), chunk_ms=chunk_ms) for i in range(3)]

@@ -23,7 +23,7 @@ def filled(capacity: int, starts_us: list[int]) -> tuple[Window, list[Request]]:
 
 
 @given(st.integers(1, 12), st.lists(st.integers(0, 1000), max_size=40))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_window_never_holds_more_than_its_bound_and_the_oldest_leaves_first(
     capacity: int, starts_us: list[int]
 ) -> None:
@@ -42,7 +42,7 @@ def test_window_never_holds_more_than_its_bound_and_the_oldest_leaves_first(
 
 
 @given(st.lists(st.integers(0, 100), max_size=30), st.lists(st.integers(0, 100), max_size=4))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_requests_leave_by_their_start_in_event_time(starts_us: list[int], horizons_us: list[int]) -> None:
     """Whatever the order in which they came; one that starts at the horizon stays."""
     window, _ = filled(100, starts_us)
@@ -57,7 +57,7 @@ def test_requests_leave_by_their_start_in_event_time(starts_us: list[int], horiz
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 60), st.integers(0, FULL_WORDS)), max_size=80))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_rows_are_reused_and_never_shared(acts: list[tuple[int, int, int]]) -> None:
     """After any history each request stands in a row of its own, with its own words and nothing of who was there."""
     window = Window(plain_calibration(), 7)

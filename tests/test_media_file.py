@@ -42,7 +42,7 @@ def entries(draw: st.DrawFn) -> MediaFingerprint:
 
 
 @given(made=st.lists(entries(), max_size=4, unique_by=lambda entry: entry.media_id))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_what_was_written_comes_back(made: list[MediaFingerprint], tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.getbasetemp() / "round.jsonl"
     write_entries(path, BITS.name, made)
@@ -56,7 +56,7 @@ def test_what_was_written_comes_back(made: list[MediaFingerprint], tmp_path_fact
     lambda inner: st.lists(inner) | st.dictionaries(
         st.sampled_from(["media_id", "wake_word", "locale", "words", "title", "households", "colour"]), inner),
 ).map(json.dumps)))  # fmt: skip
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_any_line_is_an_entry_or_a_sentence(text: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.getbasetemp() / "any.jsonl"
     header = json.dumps({"hushword_media": 1, "bits": BITS.name, "entries": 1})

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 from airings import NOW_MS, aired, grown, ignored, until
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from kafka import KafkaProducer
 from records import pieces
@@ -64,7 +64,6 @@ def test_news_are_what_changed_since() -> None:
     assert news["events"][0]["homes"] == 4
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), max_size=40), st.integers(0, 40))
 def test_news_in_parts_are_the_whole(steps: list[tuple[int, bool]], cut: int) -> None:
     """Whoever takes the news in two parts knows what one knows who took them at once."""

@@ -19,7 +19,6 @@ import scipy.signal
 import soundfile
 import typer
 from hypothesis import given
-from hypothesis import settings as searching
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -309,7 +308,6 @@ def test_truth_of_a_scene(evening: scene.Scene) -> None:
     assert {h.kind for h in several.heard} == {"live", "media", "media_same_household", "rerun"}
 
 
-@searching(deadline=None)
 @given(st.integers(0, 10_000))
 def test_truth_of_any_scene(seed: int) -> None:
     """The labels hold for any seed."""

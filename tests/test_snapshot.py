@@ -33,7 +33,7 @@ def said(outcome: Outcome) -> tuple[object, ...]:
     return outcome.ignores, averages, outcome.dropped_averages, outcome.counts["asked_again"]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(traffic(), st.data())
 def test_a_restored_route_goes_on_as_the_saved_one(made: Traffic, data: st.DataObject) -> None:
     """Wherever the recording is cut, and however often: decisions, averages and what is dropped are the same."""
@@ -50,7 +50,7 @@ def test_a_restored_route_goes_on_as_the_saved_one(made: Traffic, data: st.DataO
         assert said(renewed.hear(growths, mark_us)) == said(kept.hear(growths, mark_us))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(traffic(), st.data())
 def test_a_snapshot_of_what_was_restored_is_the_snapshot(made: Traffic, data: st.DataObject) -> None:
     """Nothing is lost, added or rounded on the way."""

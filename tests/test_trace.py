@@ -31,7 +31,7 @@ def traced(request_id: str, heard: list[Growth], subject: Route | None = None) -
     return trace, next((ignore for ignore in ignores if ignore.request_id == request_id), None)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(traffic())
 def test_a_route_that_is_watched_decides_as_one_that_is_not(made: Traffic) -> None:
     heard = made.heard()
@@ -40,7 +40,7 @@ def test_a_route_that_is_watched_decides_as_one_that_is_not(made: Traffic) -> No
     assert watched.hear(heard, START_US).ignores == alone.hear(heard, START_US).ignores
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(traffic(), st.data())
 def test_a_step_passes_where_a_request_is_ignored_and_nowhere_else(made: Traffic, data: st.DataObject) -> None:
     """At the event time, and with the score, of the decision."""
