@@ -6,11 +6,11 @@ one class is put first on the class path in which the call reads `NettyServerBui
 """
 
 import struct
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.local import LocalServiceError
+from pipeline.local.changed_class import write_changed_class
 
 FACTORY = "org/apache/beam/sdk/fn/server/ServerFactory$InetSocketAddressServerFactory.class"
 _UTF8, _CLASS, _METHOD, _NAME_AND_TYPE = 1, 7, 10, 12
@@ -23,12 +23,7 @@ _BUILDER = "/NettyServerBuilder"  # its package has the version of gRPC in it
 
 def write_loopback_jar(jars: Sequence[Path], target: Path) -> Path:
     """Write a jar with the changed class to `target`, made from the one in `jars`."""
-    beam = next(jar for jar in jars if jar.name.startswith("beam-sdks-java-core-"))
-    with zipfile.ZipFile(beam) as archive:
-        changed = bind_to_the_address(archive.read(FACTORY))
-    with zipfile.ZipFile(target, "w") as archive:
-        archive.writestr(FACTORY, changed)
-    return target
+    return write_changed_class(jars, "beam-sdks-java-core-", FACTORY, bind_to_the_address, target)
 
 
 def bind_to_the_address(class_file: bytes) -> bytes:

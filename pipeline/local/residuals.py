@@ -7,11 +7,11 @@ rest takes the place of the one before it. The job has one reader, so one rest i
 begin anew after every restore, so that a name is used again is nothing new to the runner.
 """
 
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.local import LocalServiceError
+from pipeline.local.changed_class import write_changed_class
 
 HANDLER = (
     "org/apache/beam/runners/fnexecution/control/BundleCheckpointHandlers$StateAndTimerBundleCheckpointHandler.class"
@@ -24,12 +24,7 @@ _NO_NUMBER = bytes.fromhex("120f 00000000000000 4d")
 
 def write_residuals_jar(jars: Sequence[Path], target: Path) -> Path:
     """Write a jar with the changed class to `target`, made from the one in `jars`."""
-    beam = next(jar for jar in jars if jar.name.startswith("beam-runners-java-fn-execution-"))
-    with zipfile.ZipFile(beam) as archive:
-        changed = leave_the_number_out(archive.read(HANDLER))
-    with zipfile.ZipFile(target, "w") as archive:
-        archive.writestr(HANDLER, changed)
-    return target
+    return write_changed_class(jars, "beam-runners-java-fn-execution-", HANDLER, leave_the_number_out, target)
 
 
 def leave_the_number_out(class_file: bytes) -> bytes:

@@ -7,11 +7,11 @@ path has that in it.
 """
 
 import struct
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.local import LocalServiceError
+from pipeline.local.changed_class import write_changed_class
 
 RESOURCES = "org/apache/beam/sdk/util/construction/resources/PipelineResources.class"
 _UTF8 = 1  # the tag of a text among a class file's constants, which its length follows
@@ -20,12 +20,7 @@ _LEFT_OUT = b"gradle/wrapper"
 
 def write_staging_jar(jars: Sequence[Path], target: Path) -> Path:
     """Write a jar with the changed class to `target`, made from the one in `jars`."""
-    beam = next(jar for jar in jars if jar.name.startswith("beam-sdks-java-core-"))
-    with zipfile.ZipFile(beam) as archive:
-        changed = leave_everything_out(archive.read(RESOURCES))
-    with zipfile.ZipFile(target, "w") as archive:
-        archive.writestr(RESOURCES, changed)
-    return target
+    return write_changed_class(jars, "beam-sdks-java-core-", RESOURCES, leave_everything_out, target)
 
 
 def leave_everything_out(class_file: bytes) -> bytes:
