@@ -101,8 +101,7 @@ class KnownIndex:
     # ---- upkeep --------------------------------------------------------------------------------------------------
 
     def put(self, entry: Entry) -> None:
-        """Add an entry or replace the one of its name."""
-        self.remove(entry.media_id)
+        """Add an entry; there must be none of its name."""
         if not self._free:
             self._grow()
         row = self._free.pop()
