@@ -4,22 +4,19 @@
 of it, for the last one also to a job that never spares anything. Some ten minutes on two cores.
 """
 
-import math
 import os
 import platform
 import signal
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from bench.effort import replace_part
+from bench.figures import percentile, run, say, stop
 from bench.job import LAG_S, PARTITIONS, BenchError, Figures, Run, running_bench, sustained
-from pipeline.errors import FailedError
 from pipeline.local.kafka import LocalKafka
 from pipeline.options import Settings
 
@@ -28,8 +25,6 @@ WARM_UP_S = 5.0
 # No lag is half of this in the length of a run, so nothing is spared: the job as it was.
 NEVER = {"deadline_ms": 600_000}
 MULTIPLES = (1, 2, 3)
-
-console = Console(stderr=True)
 
 
 @dataclass(frozen=True)
@@ -59,7 +54,7 @@ class Overloaded:
         numbers = {int(d.request_id.rsplit("-", 1)[1]): d for d in run.decisions}
         requests, media = int(run.load["requests"]), int(run.load["media_requests"])
         ignored = [d for number, d in numbers.items() if number < media]
-        late_ms = sorted(run.latencies_ms(run.load["wall_s"] / 2))
+        late_ms = run.latencies_ms(run.load["wall_s"] / 2)
         counted = _counted(run)
         heard = max(1.0, counted.get("requests_total", 0))
         return cls(
@@ -71,8 +66,8 @@ class Overloaded:
             in_time=sum(d.latency_ms is not None and d.latency_ms <= deadline_ms for d in ignored),
             live=requests - media,
             live_ignored=len(numbers) - len(ignored),
-            p50_ms=_percentile(late_ms, 50),
-            p99_ms=_percentile(late_ms, 99),
+            p50_ms=percentile(late_ms, 50),
+            p99_ms=percentile(late_ms, 99),
             most_lag_s=run.lag_s(),
             end_lag_s=_lag_s(run, run.load["wall_s"]),
             left_out={
@@ -121,29 +116,29 @@ def main(
     out: Annotated[Path, typer.Option(help="The page whose table is made anew.")] = Path("docs/overload.md"),
 ) -> None:
     """Offer the job more than it carries, and write what comes of it."""
-    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGTERM, stop)
     deadline_ms = Settings().deadline_ms
     found = []
     how = "sustained at full effort" if rate is None else "taken for what is sustained"
     with LocalKafka() as kafka:
         servers = kafka.bootstrap_servers
         if rate is None:
-            with running_bench(servers, _say, **NEVER) as bench:
+            with running_bench(servers, say, **NEVER) as bench:
                 bench.run(WARM_UP_RATE, WARM_UP_S, paced=True)
-                _, rate = sustained(bench, first, step, 20.0, _say)
+                _, rate = sustained(bench, first, step, 20.0, say)
             if not rate:
                 raise BenchError(f"no rate of {first:g} requests/s and less was sustained: --first begins lower")
         for multiple, others, label in [
             *((multiple, {}, f"{multiple}x") for multiple in MULTIPLES),
             (MULTIPLES[-1], NEVER, f"{MULTIPLES[-1]}x, nothing spared"),
         ]:
-            with running_bench(servers, _say, **others) as bench:
+            with running_bench(servers, say, **others) as bench:
                 bench.run(WARM_UP_RATE, WARM_UP_S, paced=True)
-                run = bench.run(multiple * rate, seconds, paced=True)
-            found.append(Overloaded.of(label, run, deadline_ms))
-            _say(found[-1].row())
-            if run.load["behind_s"] > LAG_S:
-                _say(f"the load itself was {run.load['behind_s']:.1f} s late: the machine carries no more")
+                offered = bench.run(multiple * rate, seconds, paced=True)
+            found.append(Overloaded.of(label, offered, deadline_ms))
+            say(found[-1].row())
+            if offered.load["behind_s"] > LAG_S:
+                say(f"the load itself was {offered.load['behind_s']:.1f} s late: the machine carries no more")
     spared, before = found[-2:]
     table = (
         f"{time.strftime('%d %B %Y')}, {os.cpu_count()} cores ({platform.machine()}) shared by the job, the broker and"
@@ -169,27 +164,9 @@ def _lag_s(run: Run, at_s: float) -> float:
     return max(0, near.published - near.read) / (run.load["chunks"] / run.load["wall_s"])
 
 
-def _percentile(ranked: list[float], percent: float) -> float | None:
-    """Give the smallest value that so many per cent do not exceed; None of nothing."""
-    return ranked[math.ceil(percent / 100 * len(ranked)) - 1] if ranked else None
-
-
 def _ratio(one: float | None, other: float | None) -> str:
     return f"{one / other:.0f}" if one and other else "-"
 
 
-def _say(text: str) -> None:
-    console.print(f"[dim]{time.strftime('%H:%M:%S')}[/dim] {text}", highlight=False)
-
-
-def _stop(*_: object) -> NoReturn:
-    """End as Ctrl-C does, so that broker and job are stopped."""
-    raise KeyboardInterrupt
-
-
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except FailedError as error:
-        console.print(f"[red]{error}[/red]")
-        sys.exit(1)
+    run(main)
