@@ -21,6 +21,7 @@ from pipeline.decisions import DecisionLine, read_topic
 from pipeline.departures import Programme
 from pipeline.errors import FailedError
 from pipeline.kafka_clients import client_arguments
+from pipeline.kafka_consumer import Consumer
 from pipeline.messages.hushword_pb2 import MediaFingerprint
 from pipeline.options import Settings
 from pipeline.recording import Recording
@@ -273,8 +274,6 @@ class Group:
 
     def dead_letters(self) -> int:
         """Count the records of the dead-letter topic."""
-        from pipeline.kafka_consumer import Consumer
-
         consumer = Consumer(**client_arguments(self._settings), enable_auto_commit=False)
         try:
             topic = self._settings.dead_letter_topic

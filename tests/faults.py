@@ -18,6 +18,7 @@ from kafka.admin import NewPartitions
 from stage import Stage, truth_of
 from traffic import Hold, Lag, Traffic
 
+from matcher.fingerprint import FIRST_LOOK_MS
 from pipeline.local.flink_cluster import FlinkCluster
 from pipeline.local.kafka_cluster import LocalKafkaCluster
 from pipeline.messages.hushword_pb2 import AudioChunk, Decision
@@ -25,7 +26,7 @@ from pipeline.recording import Recording
 from pipeline.trial import Job, running_job
 
 # A request is looked at first when so much of its audio is there.
-FIRST_LOOK_US = 800_000
+FIRST_LOOK_US = FIRST_LOOK_MS * 1000
 # What is appended is read so much later, at the latest, on a machine that does everything else as well.
 READ_WITHIN_US = 2_000_000
 DONE_WITHIN_S = 150.0
