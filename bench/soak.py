@@ -31,6 +31,9 @@ from pipeline.local.kafka import LocalKafka
 
 PIECE_S = 60.0  # the load is made in pieces, one while the one before is published: a request is 80 kB
 CHECKPOINT_EVERY_MS = 10_000
+# Every airing of the load is a new discovery. With so few places the catalogue of each route is soon full, as it is
+# after days in service, and what it forgets is part of the soak.
+CATALOGUE_ENTRIES = 10
 _MB = 2.0**20
 _RESIDUAL = re.compile(rb"sdf_checkpoint:[0-9:]+")
 
@@ -70,7 +73,8 @@ def soak(minutes: float, rate: float, every_s: float, *, bounded: bool) -> Soak:
         say(f"starting a Kafka broker and the cluster, deferred rests {'bounded' if bounded else 'as released'}")
         with LocalKafka() as kafka, FlinkCluster(Path(directory), bounded_residuals=bounded) as cluster:
             cluster.job_options.append(f"--checkpointing_interval={CHECKPOINT_EVERY_MS}")
-            with running_bench(kafka.bootstrap_servers, say, cluster) as bench:
+            places = {"catalogue_entries": CATALOGUE_ENTRIES}
+            with running_bench(kafka.bootstrap_servers, say, cluster, **places) as bench:
                 return watched(bench, kafka, cluster, minutes, rate, every_s, bounded=bounded)
 
 
@@ -88,7 +92,15 @@ def watched(
     began_s = time.time()
     began = time.strftime("%d %B %Y, %H:%M", time.gmtime(began_s)).lstrip("0")
     warm_up_min = min(3.0, minutes / 2)
-    found = Soak(began=began, machine=machine(), rate=rate, every_s=every_s, warm_up_min=warm_up_min, bounded=bounded)
+    found = Soak(
+        began=began,
+        machine=machine(),
+        rate=rate,
+        every_s=every_s,
+        warm_up_min=warm_up_min,
+        catalogue_entries=bench.settings.catalogue_entries,
+        bounded=bounded,
+    )
     with _traffic(bench, rate) as keep_going:
         while time.time() < began_s + minutes * 60:
             due_s = began_s + (len(found.samples) + 1) * every_s

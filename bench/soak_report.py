@@ -26,7 +26,8 @@ All processes below and the load share the machine, and so did other work: **loa
 The first {warm:.1f} minutes are left out. *Start* and *end* are medians of the first and the last sixth of the rest. A
 slope is by least squares, ± twice its standard error, which is widened as neighbouring samples are alike. Memory
 settles before it stays, and a leak goes on: *flat* is a slope of at most three standard errors over the second half.
-Sizes are in units of 2^20 bytes.
+Every airing is a discovery, some ten a minute, and a route keeps {places} of them (`catalogue_entries`, 1000 unless
+set): its catalogue is full before the second half, as it is after days in service. Sizes are in units of 2^20 bytes.
 """
 
 _OWN_TEXT = """\
@@ -75,6 +76,7 @@ def report(found: Soak, control: Soak) -> str:
         rate=found.rate,
         every=found.every_s,
         warm=found.warm_up_min,
+        places=found.catalogue_entries,
     )
     own = [*_processes(found, own=True), ("checkpoint, deciding tasks", own_state_mb)]
     others = [*_processes(found, own=False), *_heaps(found), ("checkpoint, reading task", reader_mb)]

@@ -36,6 +36,7 @@ class Soak(BaseModel):
     rate: float  # requests a second
     every_s: float
     warm_up_min: float
+    catalogue_entries: int  # that a route keeps
     bounded: bool  # whether deferred rests take one place in the state
     samples: list[Sample] = Field(default_factory=list)
 

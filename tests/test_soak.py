@@ -52,7 +52,15 @@ def test_a_leak_climbs_and_steps_that_stay_do_not() -> None:
 
 
 def _soak(state_a_minute_mb: float, residuals_a_minute: float, worker_a_minute_mb: float) -> Soak:
-    found = Soak(began="1 May", machine="two cores", rate=5, every_s=15, warm_up_min=2, bounded=residuals_a_minute == 0)
+    found = Soak(
+        began="1 May",
+        machine="two cores",
+        rate=5,
+        every_s=15,
+        warm_up_min=2,
+        catalogue_entries=10,
+        bounded=residuals_a_minute == 0,
+    )
     for at_min, wobble in zip(MINUTES.tolist(), _scatter(1, 0.2).tolist(), strict=True):
         count = 1 + int(residuals_a_minute * at_min)
         found.samples.append(
