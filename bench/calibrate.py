@@ -20,7 +20,7 @@ from rich.progress import track
 from matcher.bits import Bits, bits_named
 from matcher.evidence import Calibration
 from matcher.null import Unrelated, every_look, measure
-from matcher.route import AIRING_HOMES
+from matcher.search import AIRING_HOMES
 from matcher.traffic import averages_of
 from pipeline.recording import Recording, Request
 from pipeline.simulate.clips import all_clips

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import scipy.stats
 import typer
 
-from matcher.route import Policy
+from matcher.policy import Policy
 
 HOUSEHOLDS = 3  # make an event
 SIZES = (3, 5, 10, 20, 30)

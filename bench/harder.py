@@ -25,7 +25,9 @@ from matcher.bits import bits_named
 from matcher.evidence import shipped_calibration
 from matcher.fingerprint import LOOK_MS, Fingerprint
 from matcher.grid import SAMPLE_RATE_HZ
-from matcher.route import Growth, Policy, Route
+from matcher.growth import Growth
+from matcher.policy import Policy
+from matcher.route import Route
 from pipeline.decisions import DecisionLine
 from pipeline.evaluate import Recall, score
 from pipeline.progress import PhaseProgress

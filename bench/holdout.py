@@ -20,7 +20,7 @@ from matcher.bits import Bits, bits_named
 from matcher.budget import TIERS, Budget
 from matcher.evidence import Calibration, shipped_calibration
 from matcher.null import Chance, Unrelated, chance_scores, triples_of
-from matcher.route import Policy
+from matcher.policy import Policy
 from pipeline.recording import Recording
 
 SIMULATION = {"minutes": 60, "homes": 400, "events": 60, "live_per_minute": 50, "split": "evaluation"}

@@ -12,7 +12,7 @@ from matcher.fingerprint import MAX_WORDS
 from matcher.kernels import errors_between, majority, rates_against_others
 from matcher.known import KnownMatch
 
-# More voters than this change an average no more (SCIENCE: 30 households and 10 differ by a point).
+# More voters than this change an average no more: the bits of 30 households and of 10 differ by a point.
 MAX_VOTERS = 64
 # Of two fingerprints with nothing in common half of the bits differ, at the best of the alignments a little less.
 HOLDING_RATE = 0.45

@@ -17,7 +17,7 @@ from matcher.evidence import ALIGNMENTS, MIN_WORDS, Calibration, Tail, compare
 from matcher.fingerprint import FIRST_LOOK_MS, FULL_MS, LOOK_MS, MAX_WORDS, Fingerprint
 from matcher.grid import SAMPLE_RATE_HZ
 from matcher.kernels import one_against_many
-from matcher.route import EDGE_SCORE
+from matcher.search import EDGE_SCORE
 
 # The tail is fitted to the excesses over the score that so many of the trials reach.
 TAIL_SHARE = 0.01

@@ -1,16 +1,14 @@
 """Who watches a route decide: for explanations. A route without one does nothing for it."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from matcher.catalogue import Average
 from matcher.event import Triple
 from matcher.evidence import Comparison, Evidence
+from matcher.growth import Growth
 from matcher.known import KnownMatch
 from matcher.window import Request
-
-if TYPE_CHECKING:
-    from matcher.route import Growth
 
 
 class Observer(Protocol):
@@ -19,7 +17,7 @@ class Observer(Protocol):
     def blocked(self, request: Request) -> None:
         """A request sounds like something that is blocked."""
 
-    def known(self, growth: "Growth", match: KnownMatch, *, blocked: bool) -> None:
+    def known(self, growth: Growth, match: KnownMatch, *, blocked: bool) -> None:
         """A request was recognised by its reader; or it was, and what it was recognised as sounds blocked."""
 
     def catalogue(self, request: Request, best: tuple[Average, Evidence] | None, tried: int, threshold: float) -> None:

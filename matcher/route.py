@@ -5,150 +5,30 @@ chunks were batched. Whatever is not sure, or has no room, is not ignored.
 """
 
 import hashlib
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from enum import Enum
+from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
 from matcher.bits import BITS_PER_WORD, WORD_MS
 from matcher.blocked import Blocked
-from matcher.budget import TIERS, Budget
+from matcher.budget import Budget
 from matcher.catalogue import Average, Catalogue
-from matcher.event import Event, Triple, best_triple
-from matcher.evidence import MIN_WORDS, Calibration, Comparison, Evidence, scan
+from matcher.event import Event, Triple
+from matcher.evidence import MIN_WORDS, Calibration, Evidence
 from matcher.fingerprint import LOOK_MS, look_due_ms
-from matcher.kernels import drawn
+from matcher.growth import Growth
 from matcher.known import KnownMatch
 from matcher.observer import Observer
+from matcher.outcome import Ignore, Outcome, Reason
+from matcher.policy import Policy
+from matcher.search import Search
 from matcher.window import Request, Window
 
-# Candidates of a triple: one standard deviation and a half is where pairs of one recording begin (SCIENCE, rule of
-# triples); at most so many of the best, because a triple needs two.
-EDGE_SCORE = 1.2
-MAX_CANDIDATES = 24
-# A pair this far under the null makes both requests look at the whole window.
-SCAN_SCORE = 4.0
-# A matched request looks at the whole window once. After so much more of its audio each time it looks again at all that
-# still grow; in between, at those of them that are matched themselves, as the homes of one airing soon are; and always
-# at those that it draws. Who has ended was there for the first look, and brings nothing new.
-SCAN_MS = 320
 # An airing reaches the last home so long after the others: streams lag behind, and recorders are paused.
 AIRING_US = 60_000_000
-# The tail of those who speak beside an airing is measured for so many homes of it.
-AIRING_HOMES = 16
-# Sums of the same scores in another order differ by less.
-ROUNDING = 1e-9
 # A household that asks again so soon after it was ignored may have been a person: the proxy for false ignores.
 ASKED_AGAIN_US = 10_000_000
-
-
-class Reason(Enum):
-    """Why a request is ignored."""
-
-    CONCURRENT = 1
-    DISCOVERED = 2
-    KNOWN = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """What an operator sets for a route.
-
-    Attributes:
-        window_us: how long a request stays comparable, from its start.
-        window_requests: bound of the window.
-        partners: others drawn at random for each request, K.
-        false_ignore_budget: probability that a live request is ignored by chance, ...
-        budget_concurrency: ... among this many concurrent requests; more of them raise the threshold.
-        airing_share: share of the live requests that come while an event of their route is open.
-        catalogue_entries: bound of the catalogue of averages.
-        catalogue_ttl_us: how long an average decides after its last household.
-        discovery_delay_us: when an average begins to decide on other shards, after its discovery.
-
-    """
-
-    window_us: int = 10_000_000
-    window_requests: int = 4096
-    partners: int = 100
-    false_ignore_budget: float = 1e-6
-    budget_concurrency: int = 100
-    airing_share: float = 0.01
-    catalogue_entries: int = 1000
-    catalogue_ttl_us: int = 7 * 24 * 3600 * 1_000_000
-    discovery_delay_us: int = 2_000_000
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Growth:
-    """A request's fingerprint at one of its looks.
-
-    Attributes:
-        request_id: the request.
-        household: counted once, however many devices.
-        device: the one that listens.
-        start_us: capture time of the request's first sample.
-        end_us: capture time of the last sample heard.
-        words: uint64 (n,), all words so far.
-        audio_ms: audio of the request that had arrived.
-        appended_us: broker's append time of the chunk that brought it to this look.
-        leaning: what known media it agrees with, if not enough to be recognised.
-        known: what the request was recognised as: then nothing more of it comes.
-
-    """
-
-    request_id: str
-    household: str
-    device: str
-    start_us: int
-    end_us: int
-    words: npt.NDArray[np.uint64]
-    audio_ms: int
-    appended_us: int
-    known: KnownMatch | None = None
-    leaning: KnownMatch | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Ignore:
-    """One request to be ignored, and why."""
-
-    request_id: str
-    household: str
-    device: str
-    reason: Reason
-    media_id: str
-    households: int
-    bit_error_rate: float
-    bits_compared: int
-    alignment_ms: int
-    score: float
-    audio_used_ms: int
-    decided_at_us: int
-    audio_appended_us: int
-    catalogue_version: int
-    calibration: str = ""  # where it is not the route's
-
-
-@dataclass
-class Outcome:
-    """What came of some growths: decisions, averages made or changed, averages that left, and counts."""
-
-    ignores: list[Ignore] = field(default_factory=list)
-    averages: dict[str, Average] = field(default_factory=dict)
-    dropped_averages: list[str] = field(default_factory=list)
-    counts: Counter[str] = field(default_factory=Counter)
-
-    def add(self, later: "Outcome") -> None:
-        """Take in what came of later growths."""
-        self.ignores += later.ignores
-        self.averages.update(later.averages)
-        # Those that are there again are not withdrawn: averages are told before what was dropped.
-        dropped = [media_id for media_id in self.dropped_averages if media_id not in later.averages]
-        self.dropped_averages = dropped + later.dropped_averages
-        self.counts.update(later.counts)
 
 
 def household_digest(household: str) -> str:
@@ -162,7 +42,6 @@ class Route:
     def __init__(self, name: str, policy: Policy, calibration: Calibration) -> None:
         """`name` is the origin that its averages carry, unique among routes and shards."""
         self.name = name
-        self.observer: Observer | None = None
         self.policy = policy
         self.calibration = calibration
         self.budget = Budget(
@@ -177,8 +56,17 @@ class Route:
         self.recognised_at_us: dict[str, int] = {}  # by request id, the latest last: what may come again of it is over
         self.now_us = -(2**62)  # event time: the latest end of a growth, or the latest low mark
         self._closes_us = self.now_us  # no event is over before
-        self._halvings = 0  # of the budget of comparisons, for what is being heard
+        self.search = Search(calibration, self.budget, self.window, self.events, policy.partners)
         self._appended_us = 0  # when the chunk was appended that is being heard
+
+    @property
+    def observer(self) -> Observer | None:
+        """Who watches it decide."""
+        return self.search.observer
+
+    @observer.setter
+    def observer(self, observer: Observer | None) -> None:
+        self.search.observer = observer
 
     def hear(self, growths: Sequence[Growth], low_mark_us: int, halvings: int = 0) -> Outcome:
         """Take growths in the order of their capture, then let the event time reach the mark.
@@ -187,7 +75,7 @@ class Route:
         swept, half as often. Every threshold stays what it is.
         """
         outcome = Outcome()
-        self._halvings = halvings
+        self.search.halvings = halvings
         for growth in growths:
             self._expire(growth.end_us, outcome)
             self._hear(growth, outcome)
@@ -401,144 +289,9 @@ class Route:
             current = scanning.pop()
             if current.ignored:
                 continue
-            found = self._search(current, scanning, outcome)
+            found = self.search.triple_with(current, scanning, outcome.counts)
             if found is not None:
                 self._found(*found, at_us, outcome)
-
-    def _search(self, request: Request, scanning: list[Request], outcome: Outcome) -> tuple[Triple, Evidence] | None:
-        """Compare one request with its partners; gives the triple that passes, and the strongest edge of it."""
-        rows = self._drawn(request, outcome)
-        found = self._compare_request(request, rows, outcome)
-        if not request.matched and len(rows) and found.scores.max() > SCAN_SCORE:
-            self.window.mark_matched(request)
-            close = self.window.of_rows(rows[found.scores > SCAN_SCORE])
-            # By name: rows are handed out anew when a route is restored.
-            for other in sorted(close, key=lambda other: other.request_id):
-                if not other.matched and not other.ignored:
-                    self.window.mark_matched(other)
-                    scanning.append(other)
-            rows = self._others(request)
-            found = self._compare_request(request, rows, outcome)
-        concurrent, airings = len(self.window.requests), len(self.events)
-        lowest = self.budget.triple(TIERS[0], concurrent, 0, airings)
-        if self.observer is None and _two_best(found) < lowest - ROUNDING:
-            return None
-        apart_us = np.abs(self.window.starts_us - request.start_us)
-        looked_us = -1
-        for tier in TIERS:
-            near = np.flatnonzero(apart_us[rows] <= tier.within_us)
-            starts_us = self.window.starts_us[rows[near]]
-            spread_us = np.ptp(np.append(starts_us, request.start_us))
-            if len(near) and spread_us > looked_us:  # otherwise the tier before had them all
-                count = int(np.count_nonzero(self.window.heard & (apart_us <= tier.within_us))) - 1
-                threshold = self.budget.triple(tier, concurrent, count, airings)
-                triple = self._triple(request, rows[near], found.of(near), tier.within_us, threshold, outcome)
-                if triple is not None:
-                    return triple
-            looked_us = tier.within_us
-        return None
-
-    def _triple(
-        self,
-        request: Request,
-        rows: npt.NDArray[np.int64],
-        found: Comparison,
-        within_us: int,
-        threshold: float,
-        outcome: Outcome,
-    ) -> tuple[Triple, Evidence] | None:
-        """Look among what a request was compared with for two, near each other, that make a triple with it.
-
-        Gives the triple and its strongest edge.
-        """
-        # A triple scores no more than any two of its edges together: what cannot pass is not looked at any further.
-        worth = threshold - ROUNDING
-        if _two_best(found) < worth:
-            if self.observer is not None:
-                self.observer.search(request, self.window.of_rows(rows), found, None, threshold)
-            return None
-        chosen = self._candidates(request, rows, found.scores)
-        scores = found.scores[chosen]
-        between = np.full((len(chosen), len(chosen)), -np.inf)
-        between_alignments = np.zeros((len(chosen), len(chosen)), np.int32)
-        for i, first in enumerate(self.window.of_rows(rows[chosen[:-1]])):
-            end = int(np.count_nonzero(scores + scores[i] >= worth))  # scores fall
-            if end <= i + 1:
-                break
-            seconds = rows[chosen[i + 1 : end]]
-            edges = self._compare_request(first, seconds, outcome)
-            together = np.abs(self.window.starts_us[seconds] - first.start_us) <= within_us
-            between[i, i + 1 : end] = np.where(together & (edges.scores > EDGE_SCORE), edges.scores, -np.inf)
-            between_alignments[i, i + 1 : end] = edges.alignments
-        triple = best_triple(request.row, rows[chosen], scores, found.alignments[chosen], between, between_alignments)
-        if self.observer is not None:
-            self.observer.search(request, self.window.of_rows(rows), found, triple, threshold)
-        if triple is None or triple.score < threshold:
-            return None
-        return triple, found.at(int(chosen[np.flatnonzero(np.isin(rows[chosen], triple.rows))[0]]))
-
-    def _others(self, request: Request) -> npt.NDArray[np.int64]:
-        """Rows of all others in the window."""
-        rows = self.window.rows()
-        others: npt.NDArray[np.int64] = rows[rows != request.row]
-        return others
-
-    def _drawn(self, request: Request, outcome: Outcome) -> npt.NDArray[np.int64]:
-        """About K of the others: those whose hash with the request's is low, the same from either side.
-
-        For a request that is matched also those that grow, and are matched, too.
-        """
-        window = self.window
-        others = int(np.count_nonzero(window.heard)) - 1
-        partners = max(1, self.policy.partners >> self._halvings)
-        if others <= partners:
-            return self._others(request)
-        share = np.uint64(partners / others * 2**64)
-        if not request.matched:
-            anyway = np.zeros_like(window.matched)
-        elif request.looked_ms % (SCAN_MS << self._halvings):
-            anyway = window.growing & window.matched
-        else:
-            anyway = window.growing
-        rows = np.empty(len(window.heard), np.int64)
-        count = drawn(window.heard, anyway, window.hashes, request.row, share, rows)
-        outcome.counts["comparisons_left_out"] += others - count
-        return rows[:count]
-
-    def _compare_request(self, request: Request, rows: npt.NDArray[np.int64], outcome: Outcome) -> Comparison:
-        shift = float(self.window.shifts[request.row])
-        return self._compare(self.window.fingerprint(request), shift, rows, outcome)
-
-    def _compare(
-        self, words: npt.NDArray[np.uint64], shift: float, rows: npt.NDArray[np.int64], outcome: Outcome
-    ) -> Comparison:
-        """Hold one fingerprint against some rows of the window."""
-        outcome.counts["comparisons"] += len(rows)
-        window = self.window
-        return scan(self.calibration, words, shift, window.words, window.lengths, window.shifts, rows)
-
-    def _candidates(
-        self, request: Request, rows: npt.NDArray[np.int64], scores: npt.NDArray[np.float64]
-    ) -> npt.NDArray[np.int64]:
-        """Positions in `rows` of the best edge of each other household, the strongest first."""
-        chosen: list[int] = []
-        households = {request.household}
-        edges = np.flatnonzero(scores > EDGE_SCORE)
-        for position in edges[np.argsort(-scores[edges], kind="stable")]:
-            if len(chosen) == MAX_CANDIDATES:
-                break
-            owner = self.window.owners[int(rows[position])]
-            if owner is None or self._speaks_by_average(owner):
-                continue
-            if owner.household not in households:
-                households.add(owner.household)
-                chosen.append(int(position))
-        return np.array(chosen, np.int64)
-
-    def _speaks_by_average(self, request: Request) -> bool:
-        """Whether it is in an event of many homes: the best two of many would be near anybody, the average is not."""
-        event = self.events.get(request.event)
-        return event is not None and len(event.households) > AIRING_HOMES
 
     # ---- deciding ------------------------------------------------------------------------------------------------
 
@@ -577,7 +330,7 @@ class Route:
 
     def _refresh(self, event: Event, at_us: int, outcome: Outcome) -> None:
         """Rebuild a growing event's average, at most once a look's time, and sweep again."""
-        if at_us >= event.rebuilt_us + (LOOK_MS * 1000 << self._halvings):
+        if at_us >= event.rebuilt_us + (LOOK_MS * 1000 << self.search.halvings):
             self._rebuild(event, at_us, outcome)
             self._sweep(event, at_us, outcome)
 
@@ -608,7 +361,7 @@ class Route:
         while event.media_id in self.catalogue.averages:
             average = self.catalogue.averages[event.media_id]
             rows = self.window.undecided_rows()
-            found = self._compare(average.words, self.catalogue.shift(event.media_id), rows, outcome)
+            found = self.search.compare(average.words, self.catalogue.shift(event.media_id), rows, outcome.counts)
             threshold = self._template_threshold(event, len(self.catalogue.averages))
             if self.observer is not None:
                 self.observer.sweep(event.media_id, self.window.of_rows(rows), found, threshold)
@@ -709,8 +462,3 @@ class Route:
                 calibration=calibration,
             )
         )
-
-
-def _two_best(found: Comparison) -> float:
-    """Sum of the two highest scores; -inf of fewer than two."""
-    return float(np.partition(found.scores, -2)[-2:].sum()) if len(found.scores) > 1 else -np.inf

@@ -17,7 +17,8 @@ from matcher.bits import Bits
 from matcher.event import Event
 from matcher.evidence import MIN_WORDS, Calibration
 from matcher.null import NullError, Unrelated, look_words, measure, pair_matrix
-from matcher.route import AIRING_HOMES, AIRING_US
+from matcher.route import AIRING_US
+from matcher.search import AIRING_HOMES
 
 # Two full fingerprints so far under the null, in robust standard deviations, are of one sound.
 NEAR_DUPLICATE = 8.0

@@ -18,8 +18,8 @@ import soxr
 from matcher.bits import Bits
 from matcher.fingerprint import FULL_MS, LOOK_MS, Fingerprint, seed_of
 from matcher.grid import SAMPLE_RATE_HZ
+from matcher.growth import Growth
 from matcher.known import FIRST_KNOWN_LOOK_MS, FULL_KNOWN_MS, KnownMatch, KnownMedia, Listening
-from matcher.route import Growth
 from pipeline.chunks import HOLE_US, MAX_REQUEST_S, BadRecordError, Chunk, LowMark, read_record
 from pipeline.marks import LEAP_US, NEVER_US, PartitionMark
 from pipeline.overload import FULL

@@ -17,7 +17,8 @@ from apache_beam.coders import BytesCoder
 from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateSpec
 
 from matcher.catalogue import Average
-from matcher.route import Ignore, Outcome, Route
+from matcher.outcome import Ignore, Outcome
+from matcher.route import Route
 from pipeline import metrics
 from pipeline.control import BLOCK, ERASE, Controls, shadow_key
 from pipeline.follow import media_follower

@@ -16,7 +16,8 @@ from pipeline.options import Settings, load_settings
 from pipeline.times import time_ms
 
 if TYPE_CHECKING:
-    from matcher.route import Growth, Route
+    from matcher.growth import Growth
+    from matcher.route import Route
     from pipeline.messages.hushword_pb2 import AudioChunk, Decision
     from pipeline.trace import Explanation, Step
 

@@ -2,7 +2,7 @@
 
 from matcher.bits import Bits, BitsError, LearnedBits, bits_named
 from matcher.evidence import Calibration, CalibrationError, shipped_calibration
-from matcher.route import Policy
+from matcher.policy import Policy
 from pipeline.assembly import AssemblyLimits
 from pipeline.options import ConfigError, Settings
 

@@ -11,8 +11,10 @@ import numpy.typing as npt
 from matcher.catalogue import Average
 from matcher.event import Triple, best_triple
 from matcher.evidence import Comparison, Evidence, compare
+from matcher.growth import Growth
 from matcher.known import KnownMatch
-from matcher.route import AIRING_HOMES, EDGE_SCORE, Growth, Route
+from matcher.route import Route
+from matcher.search import AIRING_HOMES, EDGE_SCORE
 from matcher.window import Request
 
 Kind = Literal["triple", "average"]

@@ -11,8 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from matcher.evidence import Calibration
+from matcher.growth import Growth
 from matcher.observer import Observer
-from matcher.route import Growth, Outcome, Policy, Route
+from matcher.outcome import Outcome
+from matcher.policy import Policy
+from matcher.route import Route
 from pipeline.assembly import Assembler, nothing
 from pipeline.decisions import DecisionLine
 from pipeline.departures import Programme, departures

@@ -4,7 +4,8 @@ import numpy as np
 
 from matcher.event import Event
 from matcher.evidence import Calibration
-from matcher.route import Policy, Route
+from matcher.policy import Policy
+from matcher.route import Route
 from pipeline.messages.hushword_pb2 import MediaFingerprint
 from pipeline.messages.internal_pb2 import RouteSnapshot
 from pipeline.wire import average_from_message, average_to_message, known_from_message, known_to_message

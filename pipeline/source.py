@@ -22,7 +22,7 @@ from apache_beam.utils.timestamp import Duration, Timestamp
 from kafka import TopicPartition
 from kafka.errors import OffsetOutOfRangeError
 
-from matcher.route import Growth
+from matcher.growth import Growth
 from pipeline import metrics
 from pipeline.assembly import Assembler
 from pipeline.chunks import BadRecordError

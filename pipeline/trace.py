@@ -10,8 +10,9 @@ from matcher.catalogue import Average
 from matcher.event import Triple
 from matcher.evidence import Comparison, Evidence
 from matcher.grid import HOP_MS
+from matcher.growth import Growth
 from matcher.known import KnownMatch
-from matcher.route import Growth, Ignore, Reason
+from matcher.outcome import Ignore, Reason
 from matcher.window import Request
 
 BEST_PAIRS = 5

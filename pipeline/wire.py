@@ -10,9 +10,10 @@ from matcher.bits import HOPS_PER_WORD, frame_count
 from matcher.catalogue import Average
 from matcher.evidence import MIN_WORDS, Evidence
 from matcher.fingerprint import MAX_WORDS
+from matcher.growth import Growth
 from matcher.known import KnownMatch
 from matcher.known_entry import AFTER_MS, PREROLL_MS, Entry
-from matcher.route import Growth, Ignore, Reason
+from matcher.outcome import Ignore, Reason
 from pipeline.chunks import LOCALE, WAKE_WORD
 from pipeline.messages import hushword_pb2 as topics
 from pipeline.messages import internal_pb2 as internal

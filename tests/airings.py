@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 from sounds import fingerprint_of, hear, say
 
-from matcher.route import Growth
+from matcher.growth import Growth
 from pipeline.messages import hushword_pb2 as pb
 from pipeline.monitor.model import Model
 

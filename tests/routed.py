@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from sounds import growths, heard_words, in_order, random_words
 
 from matcher.catalogue import Average
-from matcher.route import AIRING_US, Growth
+from matcher.growth import Growth
+from matcher.route import AIRING_US
 from pipeline.messages.internal_pb2 import Batch
 from pipeline.wire import growth_to_message
 

@@ -19,7 +19,8 @@ from bench.fraction import (
     smallest,
 )
 from matcher.evidence import shipped_calibration
-from matcher.route import Outcome, Policy, Route
+from matcher.policy import Policy
+from matcher.route import Route
 
 SHARES = st.floats(0.01, 0.99)
 
@@ -75,7 +76,7 @@ def test_the_simulation_draws_as_the_library_does() -> None:
     rows = route.window.rows()
     drawn = meets(route.window.hashes[rows][None], 40 / (len(rows) - 1))[0]
     for request in route.window.requests.values():
-        chosen = route._drawn(request, Outcome())
+        chosen = route.search.draw(request, Counter())
         np.testing.assert_array_equal(chosen, rows[drawn[np.searchsorted(rows, request.row)]])
 
 

@@ -14,11 +14,11 @@ from sounds import LEAD_S, SAMPLE_RATE_HZ, advertisement, hear, say
 from matcher.bits import GRADIENT, Bits, bits_named, frame_count, word_count
 from matcher.evidence import Evidence
 from matcher.fingerprint import FULL_MS, LOOK_MS, Fingerprint, look_due_ms, whole_fingerprint
+from matcher.growth import Growth
 from matcher.known import FIRST_KNOWN_LOOK_MS, FULL_KNOWN_MS, KnownMatch, KnownMedia, Listening
 from matcher.known_entry import Entry, entry_words
 from matcher.known_index import FOUND_ONCE_ENTRIES
 from matcher.known_null import known_calibration
-from matcher.route import Growth
 from pipeline.assembly import Assembler, AssemblyLimits
 from pipeline.messages.hushword_pb2 import AudioChunk
 

@@ -10,8 +10,11 @@ from routed import ROUTE, SECOND_US, START_US, Traffic, airing, average_of, live
 from sounds import heard_words, in_order, plain_calibration
 
 from matcher.evidence import MIN_WORDS, Evidence
+from matcher.growth import Growth
 from matcher.known import KnownMatch
-from matcher.route import Growth, Ignore, Policy, Reason, Route, household_digest
+from matcher.outcome import Ignore, Reason
+from matcher.policy import Policy
+from matcher.route import Route, household_digest
 from pipeline.messages.internal_pb2 import Growth as GrowthMessage
 from pipeline.snapshot import restore, snapshot
 from pipeline.trace import Trace

@@ -11,7 +11,10 @@ from sounds import in_order, plain_calibration
 
 from matcher.bits import GRADIENT
 from matcher.fingerprint import FULL_MS, LOOK_MS, Fingerprint, whole_fingerprint
-from matcher.route import Growth, Outcome, Policy, Route
+from matcher.growth import Growth
+from matcher.outcome import Outcome
+from matcher.policy import Policy
+from matcher.route import Route
 
 # ---- fewer looks -----------------------------------------------------------------------------------------------------
 

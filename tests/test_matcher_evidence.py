@@ -27,7 +27,7 @@ from matcher.evidence import (
 )
 from matcher.fingerprint import MAX_WORDS
 from matcher.null import look_words
-from matcher.route import SCAN_SCORE
+from matcher.search import SCAN_SCORE
 
 FIRST_LOOK_WORDS = look_words(GRADIENT)[0]
 KINDS = pytest.mark.parametrize("bits", [GRADIENT, bits_named("learned64")], ids=lambda bits: bits.name)

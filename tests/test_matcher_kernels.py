@@ -19,7 +19,7 @@ from matcher.kernels import (
     scan_many,
 )
 from matcher.null import best_beside, consistent_triples
-from matcher.route import EDGE_SCORE
+from matcher.search import EDGE_SCORE
 
 U8 = npt.NDArray[np.uint64]
 # Few different words make ties; whole complements make rates of 0 and 1.

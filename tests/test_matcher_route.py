@@ -31,18 +31,12 @@ from matcher.catalogue import Average
 from matcher.event import Event
 from matcher.evidence import shipped_calibration
 from matcher.fingerprint import FIRST_LOOK_MS, FULL_MS, LOOK_MS
+from matcher.growth import Growth
 from matcher.null import look_words
-from matcher.route import (
-    AIRING_HOMES,
-    AIRING_US,
-    Growth,
-    Ignore,
-    Outcome,
-    Policy,
-    Reason,
-    Route,
-    household_digest,
-)
+from matcher.outcome import Ignore, Outcome, Reason
+from matcher.policy import Policy
+from matcher.route import AIRING_US, Route, household_digest
+from matcher.search import AIRING_HOMES
 from pipeline.recording import Recording
 
 S = 1_000_000
@@ -351,10 +345,10 @@ def test_who_is_in_an_event_of_many_homes_is_nobodys_candidate(homes: int, lone:
     assert len(event.households) == homes
     request, _ = subject.window.add("new", "n", "n-d", 0)
     assert request is not None
-    rows = subject._others(request)
+    rows = subject.search._others(request)
     assert len(rows) == homes
     scores = np.full(len(rows), 20.0)
-    chosen = subject._candidates(request, rows, scores)
+    chosen = subject.search._candidates(request, rows, scores)
     assert (len(chosen) > 0) == lone
 
 

@@ -1,6 +1,7 @@
 """The window of concurrent requests: bounded, expiring by event time; and how partners are drawn from it."""
 
 import itertools
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -9,7 +10,10 @@ from hypothesis import strategies as st
 from sounds import FULL_WORDS, plain_calibration, random_words
 
 from matcher.fingerprint import FIRST_LOOK_MS, FULL_MS, LOOK_MS
-from matcher.route import SCAN_MS, Outcome, Policy, Route
+from matcher.outcome import Outcome
+from matcher.policy import Policy
+from matcher.route import Route
+from matcher.search import SCAN_MS
 from matcher.window import Request, Window
 
 
@@ -161,7 +165,7 @@ def add_whole(route: Route, request_id: str, start_us: int) -> None:
 
 def drawn(route: Route, request_id: str) -> set[int]:
     request = route.window.requests[request_id]
-    return set(route._drawn(request, Outcome()).tolist())
+    return set(route.search.draw(request, Counter()).tolist())
 
 
 @pytest.mark.parametrize(("requests", "partners"), [(400, 20), (400, 100), (1500, 50)])
@@ -231,7 +235,7 @@ def test_what_was_left_out_is_counted() -> None:
     route = route_of(101, 10)
     request = route.window.requests["r0"]
     outcome = Outcome()
-    rows = route._drawn(request, outcome)
+    rows = route.search.draw(request, outcome.counts)
     assert outcome.counts["comparisons_left_out"] == 100 - len(rows)
 
 
@@ -243,6 +247,6 @@ def test_only_one_edge_a_household_and_none_to_ones_own() -> None:
         route.window.add(f"r{i}", household, f"d{i}", i)
     rows = np.array([route.window.requests[f"r{i}"].row for i in range(1, 8)], np.int64)
     scores = np.array([9.0, 2.0, 7.0, 3.0, 1.0, 8.0, 8.5])
-    chosen = route._candidates(route.window.requests["r0"], rows, scores)
+    chosen = route.search._candidates(route.window.requests["r0"], rows, scores)
     assert [route.window.of_rows(rows[chosen])[i].request_id for i in range(2)] == ["r7", "r3"]
     assert len(chosen) == 2

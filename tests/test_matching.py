@@ -10,7 +10,7 @@ from sounds import plain_calibration
 
 from matcher.bits import GRADIENT, LearnedBits, bits_named
 from matcher.evidence import shipped_calibration
-from matcher.route import Policy
+from matcher.policy import Policy
 from pipeline.cli import main
 from pipeline.matching import load_bits, load_calibration, policy_of
 from pipeline.options import ConfigError, Settings

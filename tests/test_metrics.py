@@ -14,9 +14,11 @@ from sounds import in_order, plain_calibration
 
 import matcher.blocked
 import matcher.route
+import matcher.search
 import pipeline.assembly
 import pipeline.decide
-from matcher.route import Policy, Route
+from matcher.policy import Policy
+from matcher.route import Route
 from pipeline import metrics
 
 DOCUMENTED = Path(__file__).parent.parent / "docs" / "metrics.md"
@@ -47,7 +49,8 @@ def value(name: str, **labels: str) -> float:
 def test_everything_that_is_counted_has_a_metric() -> None:
     """And a metric is counted by somebody, but for what another part of the code counts itself."""
     of_reader = set(counted_names(pipeline.assembly))
-    of_route = {name for module in (matcher.route, matcher.blocked, pipeline.decide) for name in counted_names(module)}
+    counting = (matcher.route, matcher.search, matcher.blocked, pipeline.decide)
+    of_route = {name for module in counting for name in counted_names(module)}
     assert of_reader == set(metrics.OF_READER)
     assert of_route | {"asked_again"} == set(metrics.OF_ROUTE) | set(metrics.BY_ROUTE)
 

@@ -11,7 +11,7 @@ from records import EPOCH_US, Piece, pieces
 
 from matcher.bits import GRADIENT
 from matcher.fingerprint import FIRST_LOOK_MS, FULL_MS, LOOK_MS
-from matcher.route import Growth
+from matcher.growth import Growth
 from pipeline.assembly import Assembler, AssemblyLimits
 from pipeline.marks import LIVE_US
 from pipeline.messages.hushword_pb2 import AudioChunk

@@ -9,7 +9,9 @@ from routed import CLOSED_US, ROUTE, SECOND_US, START_US, Traffic, airing, traff
 from sounds import growths, in_order, plain_calibration, random_words
 
 from matcher.bits import GRADIENT
-from matcher.route import Outcome, Policy, Route, household_digest
+from matcher.outcome import Outcome
+from matcher.policy import Policy
+from matcher.route import Route, household_digest
 from pipeline.snapshot import restore, snapshot
 from pipeline.wire import average_to_message
 

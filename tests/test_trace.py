@@ -8,7 +8,10 @@ from hypothesis import strategies as st
 from routed import ROUTE, SECOND_US, START_US, Traffic, airing, average_of, live, traffic
 from sounds import growths, heard_words, in_order, plain_calibration
 
-from matcher.route import Growth, Ignore, Policy, Route
+from matcher.growth import Growth
+from matcher.outcome import Ignore
+from matcher.policy import Policy
+from matcher.route import Route
 from pipeline.errors import InputError
 from pipeline.times import time_ms
 from pipeline.trace import Trace

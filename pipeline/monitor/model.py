@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from matcher.catalogue import Average
-from matcher.route import Growth
+from matcher.growth import Growth
 from pipeline.messages import hushword_pb2 as pb
 from pipeline.monitor.parts import MAX_HOMES, MAX_MEMBERS, Case, Changing, Event, Labels, Request, Second, Words
 
