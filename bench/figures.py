@@ -27,6 +27,7 @@ def paced(run: Run) -> dict[str, Any]:
         "p50_ms": percentile(latencies, 50),
         "p99_ms": percentile(latencies, 99),
         "lag_s": round(run.lag_s(), 2),
+        "unmatched": round(sum(run.left_out().values())),
         "load_behind_s": round(run.load["behind_s"], 2),
         "job_cpu_ms_per_request": round(run.cpu_s() / run.load["requests"] * 1000, 2),
         "job_cores": round(run.cpu_s() / run.drained_s, 2),

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.figures import machine, paced, percentile, run, say, stop
-from bench.job import LAG_S, running_bench, sustained
+from bench.job import LAG_S, BenchError, running_bench, sustained
 from pipeline.errors import InputError
 from pipeline.local.flink_cluster import FlinkCluster
 from pipeline.local.kafka import LocalKafka
@@ -86,6 +86,9 @@ def main(
         print(json.dumps(figures, indent=2))
     else:
         Console().print(_table(figures))
+    played = figures.get("recording", {})
+    if differ := [*played.get("only_on_flink", ()), *played.get("only_in_one_process", ())]:
+        raise BenchError(f"{len(differ)} verdicts on Flink differ from those of one process: {', '.join(differ)}")
 
 
 @contextmanager
@@ -150,15 +153,19 @@ def _table(figures: dict[str, Any]) -> Table:
         table.add_row(
             f"append to decision, {found['requests_per_s']:g} requests/s",
             f"p50 {found['p50_ms']} ms, p99 {found['p99_ms']} ms",
-            f"{found['decisions']} decisions, lag {found['lag_s']} s, {found['job_cpu_ms_per_request']} ms of CPU a"
+            f"{found['decisions']} decisions, lag {found['lag_s']} s, {found['unmatched']} requests unmatched,"
+            f" {found['job_cpu_ms_per_request']} ms of CPU a"
             f" request on all processes; checkpoint {found['checkpoint_mb']} MB in {found['checkpoint_ms']} ms; memory"
             f" {found['rss_end_mb']} MB; load {found['load_average']}",
         )
     if "sustained" in figures:
         found = figures["sustained"]
-        tried = ", ".join(f"{s['requests_per_s']:g}: lag {s['lag_s']} s, p99 {s['p99_ms']} ms" for s in found["steps"])
+        tried = ", ".join(
+            f"{s['requests_per_s']:g}: lag {s['lag_s']} s, p99 {s['p99_ms']} ms, {s['unmatched']} unmatched"
+            for s in found["steps"]
+        )
         table.add_row(
-            f"sustained, lag within {LAG_S:g} s",
+            f"sustained, lag within {LAG_S:g} s, all matched",
             f"{found['requests_per_s']:g} requests/s",
             f"{tried}; load {found['load_average']}",
         )

@@ -29,7 +29,8 @@ PARTITIONS = 4
 READY_WITHIN_S = 240.0
 DRAINED_WITHIN_S = 300.0
 WARM_UP_S = 10.0  # kernels are loaded, windows fill
-# A rate is sustained when the reader, in the second half of a step, is never further behind than this.
+# A rate is sustained when the reader, in the second half of a step, is never further behind than this, decisions come
+# in that time, and every request is matched.
 LAG_S = 1.0
 
 Say = Callable[[str], None]
@@ -72,6 +73,16 @@ class Run:
         half = [s for s in self.samples if self.load["wall_s"] / 2 <= s.at_s <= self.load["wall_s"]]
         chunks_per_s = self.load["chunks"] / self.load["wall_s"]
         return max((s.published - s.read for s in half), default=0) / chunks_per_s
+
+    def counted(self) -> Figures:
+        """Give what the job's counters grew by in the run."""
+        before, after = self.samples[0].figures, self.samples[-1].figures
+        return {name: value - before.get(name, 0) for name, value in after.items()}
+
+    def left_out(self) -> Figures:
+        """Give the requests that passed unmatched, by reason."""
+        counted = self.counted().items()
+        return {name.split()[1]: n for name, n in counted if name.startswith("requests_left_out_total ") and n}
 
     def cpu_s(self) -> float:
         """CPU time of the job: on a machine that others use as well it says more than the clock."""
@@ -233,8 +244,13 @@ def sustained(bench: Bench, first: float, step: float, seconds: float, say: Say)
         runs.append(run)
         # Decisions keep coming, and in time: a reader that is fast enough is not all.
         late_ms = sorted(run.latencies_ms(seconds / 2))
-        holds = run.lag_s() <= LAG_S and bool(late_ms) and late_ms[len(late_ms) // 2] <= LAG_S * 1000
-        say(f"{rate:g} requests/s: lag {run.lag_s():.2f} s, {'sustained' if holds else 'not sustained'}")
+        unmatched = sum(run.left_out().values())
+        in_time = bool(late_ms) and late_ms[len(late_ms) // 2] <= LAG_S * 1000
+        holds = run.lag_s() <= LAG_S and in_time and not unmatched
+        say(
+            f"{rate:g} requests/s: lag {run.lag_s():.2f} s, {unmatched:.0f} requests unmatched,"
+            f" {'sustained' if holds else 'not sustained'}"
+        )
         if holds:
             best = max(best, rate)
             if rate < first:

@@ -1,7 +1,7 @@
 """Makes docs/overload.md: the job at one, two and three times the rate that it sustains on this machine.
 
-`python -m bench.overload` starts a broker, finds the rate that the job sustains at full effort, and offers multiples
-of it, for the last one also to a job that never spares anything. Some ten minutes on two cores.
+`python -m bench.overload` starts a broker, finds the rate that the job sustains when it spares nothing, and offers
+multiples of it, for the last one also to a job that never spares anything. Some ten minutes on two cores.
 """
 
 import os
@@ -16,7 +16,7 @@ import typer
 
 from bench.effort import replace_part
 from bench.figures import percentile, run, say, stop
-from bench.job import LAG_S, PARTITIONS, BenchError, Figures, Run, running_bench, sustained
+from bench.job import LAG_S, PARTITIONS, BenchError, Run, running_bench, sustained
 from pipeline.local.kafka import LocalKafka
 from pipeline.options import Settings
 
@@ -55,7 +55,7 @@ class Overloaded:
         requests, media = int(run.load["requests"]), int(run.load["media_requests"])
         ignored = [d for number, d in numbers.items() if number < media]
         late_ms = run.latencies_ms(run.load["wall_s"] / 2)
-        counted = _counted(run)
+        counted = run.counted()
         heard = max(1.0, counted.get("requests_total", 0))
         return cls(
             label=label,
@@ -70,11 +70,7 @@ class Overloaded:
             p99_ms=percentile(late_ms, 99),
             most_lag_s=run.lag_s(),
             end_lag_s=_lag_s(run, run.load["wall_s"]),
-            left_out={
-                name.split()[1]: number
-                for name, number in counted.items()
-                if name.startswith("requests_left_out_total ") and number
-            },
+            left_out=run.left_out(),
             comparisons=counted.get("comparisons_total window", 0) / heard,
             looks=counted.get("looks_total", 0) / heard,
             cpu_ms=1000 * run.cpu_s() / requests,
@@ -119,7 +115,7 @@ def main(
     signal.signal(signal.SIGTERM, stop)
     deadline_ms = Settings().deadline_ms
     found = []
-    how = "sustained at full effort" if rate is None else "taken for what is sustained"
+    how = "sustained by a job that spares nothing" if rate is None else "taken for what is sustained"
     with LocalKafka() as kafka:
         servers = kafka.bootstrap_servers
         if rate is None:
@@ -150,12 +146,6 @@ def main(
     )
     print(table)
     replace_part(out, "bench.overload", table)
-
-
-def _counted(run: Run) -> Figures:
-    """Give what the job's counters grew by in the run."""
-    before, after = run.samples[0].figures, run.samples[-1].figures
-    return {name: value - before.get(name, 0) for name, value in after.items()}
 
 
 def _lag_s(run: Run, at_s: float) -> float:
