@@ -53,13 +53,13 @@ class Row:
     lag_grew_s: float = column("lag grew, s", 0.0)
     lag_fell_s: float = column("lag fell, s", 0.0)
     ignored: int = column("ignored")
+    shadow: int = column("accepted, in shadow")
     too_late: int = column("accepted, too late")
     missing: int = column("missing")
     wrong: int = column("wrong")
     duplicates: int = column("told again")
     late: int = column("late")
     unmarked: int = column("late, unmarked")
-    shadow: int = column("in shadow")
     records: int = column("records")
     lost: int = column("lost")
 
@@ -212,15 +212,17 @@ class Run:
             for record in self.stage.records(self.stage.settings.decisions_topic)
         ]
         told.sort(key=lambda one: one[1])
-        ignored = {decision.request_id for decision, _ in told}
+        ignored = {decision.request_id for decision, _ in told if not decision.shadow}
+        in_shadow = {decision.request_id for decision, _ in told} - ignored
         expected = truth_of(self.recording, "ignore")
         stale = self._stale()
         in_time = Counter(truth[r].event for r in expected - stale)
         excused = {r for r in expected if r in stale or in_time[truth[r].event] < 3}
         row.ignored = len(ignored)
-        row.too_late = len((expected & excused) - ignored)
-        row.missing = len(expected - excused - ignored)
-        row.wrong = len(ignored - expected)
+        row.too_late = len((expected & excused) - ignored - in_shadow)
+        row.shadow = len(in_shadow)
+        row.missing = len(expected - excused - ignored - in_shadow)
+        row.wrong = len((ignored | in_shadow) - expected)
         ids = defaultdict(set)
         for decision, _ in told:
             ids[decision.request_id].add(decision.decision_id)
@@ -228,7 +230,6 @@ class Run:
         row.duplicates = len(told) - len(ids)
         row.late = sum(decision.late for decision, _ in told)
         deadline_ms = self.stage.settings.deadline_ms + ON_ITS_WAY_MS
-        row.shadow = sum(decision.shadow for decision, _ in told)
         row.unmarked = sum(
             not decision.late and appended_ms - decision.audio_appended_us / 1000 > deadline_ms
             for decision, appended_ms in told
