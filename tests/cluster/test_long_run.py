@@ -6,7 +6,7 @@ import pytest
 
 from bench.figures import say
 from bench.job import running_bench
-from bench.soak import watched
+from bench.soak import CATALOGUE_ENTRIES, watched
 from bench.soak_report import own_state_mb, reader_mb
 from bench.soak_samples import climbs
 from pipeline.local.flink_cluster import FlinkCluster
@@ -14,13 +14,14 @@ from pipeline.local.kafka import LocalKafka
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
-MINUTES = float(os.environ.get("HUSHWORD_SOAK_MINUTES", "4"))
+MINUTES = float(os.environ.get("HUSHWORD_SOAK_MINUTES", "5"))
 EVERY_S = 5.0
 
 
 def test_the_jobs_own_memory_is_flat(cluster: FlinkCluster) -> None:
     """As the scatter of its samples has it; checkpoints complete, and hold one deferred rest and not all of them."""
-    with LocalKafka() as kafka, running_bench(kafka.bootstrap_servers, say, cluster) as bench:
+    places = {"catalogue_entries": CATALOGUE_ENTRIES}
+    with LocalKafka() as kafka, running_bench(kafka.bootstrap_servers, say, cluster, **places) as bench:
         found = watched(bench, kafka, cluster, MINUTES, rate=6.0, every_s=EVERY_S)
     warm = found.warm
     assert {tuple(sample.workers) for sample in found.samples} == {tuple(warm[0].workers)}
