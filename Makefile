@@ -61,11 +61,15 @@ test-browser: $(INSTALLED) chromium  ## the live page in a real Chromium, which 
 	$(BIN)/pytest -m "browser" $(ARGS)
 
 gcc:
+	@{ command -v arm-linux-gnueabihf-gcc && command -v qemu-arm; } >/dev/null || { test "$$(id -u)" = 0 \
+		&& command -v apt-get >/dev/null && apt-get update -qq \
+		&& apt-get install -y -qq gcc-arm-linux-gnueabihf libc6-dev-armhf-cross qemu-user >/dev/null; } \
+		|| echo "no compiler for ARM, or no qemu-arm: what they would show is left out" >&2
 	@{ command -v gcc && command -v valgrind; } >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
 		&& apt-get update -qq && apt-get install -y -qq gcc libc6-dev valgrind >/dev/null; } \
 		|| { echo "gcc or valgrind is missing: install these packages, which takes root" >&2; exit 2; }
 
-test-device: $(INSTALLED) gcc  ## the matcher for devices, with gcc and valgrind, which apt-get installs for root
+test-device: $(INSTALLED) gcc  ## the matcher for devices, with gcc, valgrind and qemu, which apt-get installs for root
 	$(BIN)/pytest -m "device" $(ARGS)
 
 device-tables: $(VENV)/.ready  ## deploy/device/hushword_tables.h, from the filters
