@@ -1,6 +1,7 @@
 """Evaluating with recordings that are known media: what is to be ignored then, and what is said of it."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -89,6 +90,21 @@ def test_the_command_says_how_much_of_what_is_known_was_found(
     found = json.loads(out)
     assert (found["recall"]["expected"], found["recall_known"]["expected"]) == (4, 0)
     assert found["reasons"] == {"CONCURRENT": 4}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(not os.environ.get("HUSHWORD_RECORDING"), reason="HUSHWORD_RECORDING names no recording")
+def test_the_recordings_of_a_recording_are_known_soon_and_nobody_else_is(capsys: pytest.CaptureFixture[str]) -> None:
+    """Through a real Kafka: what the project promises about known media."""
+    folder = Path(os.environ["HUSHWORD_RECORDING"])
+    code, out, _ = _run(capsys, "evaluate", folder, "--run", "--media", folder / "sources" / "media.csv", "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert found["false_ignores"]["request_ids"] == []
+    assert found["recall_known"]["ignored"] >= 0.98 * found["recall_known"]["expected"] > 0
+    assert found["reasons"]["KNOWN"] >= 0.98 * found["ignored"]
+    assert found["audio_used_after_wake_word_ms"]["p50"] <= 600
 
 
 def test_a_table_that_is_not_there_is_one_sentence(street: Path, capsys: pytest.CaptureFixture[str]) -> None:
