@@ -6,6 +6,8 @@ CPU is that of one thread; a request's is for its whole life, from its first loo
 
 faiss's IndexBinaryFlat holds the same words, all of them, and gives the nearest entry to what a request has after 2.16
 seconds at each of the 15 alignments: one search of all entries for each. What is compared is naming the entry.
+
+"Read from the topic" is what a reader's start takes, from a Kafka broker on this machine that has one message for each.
 """
 
 import tempfile
@@ -28,9 +30,16 @@ from matcher.fingerprint import FULL_MS, LOOK_MS
 from matcher.known import FIRST_KNOWN_LOOK_MS, FULL_KNOWN_MS, KnownMedia
 from matcher.known_entry import Entry
 from matcher.known_null import LEAD_WORDS, MAX_ALIGNMENT, SLOT_WORDS, known_calibration
+from pipeline.known import KnownCatalogue, KnownFollower
+from pipeline.local.kafka import LocalKafka
+from pipeline.media_topic import MediaWriter
+from pipeline.messages.hushword_pb2 import MediaFingerprint
+from pipeline.options import Settings
 from pipeline.recording import Recording
 from pipeline.simulate.broadcast import mix
 from pipeline.simulate.clips import choose
+from pipeline.topics import create_topics, delete_topics
+from pipeline.trial import trial_settings
 
 SIMULATION = {
     "minutes": 10, "homes": 200, "events": 16, "event_size": "1-12", "live_per_minute": 12, "split": "evaluation",
@@ -39,8 +48,8 @@ SIMULATION = {
 BITS = "learned64"
 CUTS = 10_000
 SECONDS = 4.0
-HEAD = """| entries | memory, MB | added, µs each | CPU a request, ms | media recognised | people ignored | faiss: CPU, ms | named |
-|---|---|---|---|---|---|---|---|"""  # noqa: E501
+HEAD = """| entries | memory, MB | added, µs each | read from the topic, s | CPU a request, ms | media recognised | people ignored | faiss: CPU, ms | named |
+|---|---|---|---|---|---|---|---|---|"""  # noqa: E501
 # Words of an entry before the wake word has been said, and after it.
 WAKE_WORD_ENDS = 52
 BUDGET = 1e-6
@@ -74,11 +83,13 @@ def main(
     print(f"{len(asked) - people} requests of media, {people} of people; entries of {SECONDS:g} s\n")
     print(HEAD)
     measure(aired, asked[:20])  # kernels are loaded, arrays mapped
-    for size in sizes:
-        catalogue = dict(aired) | {f"other-{i}": one for i, one in enumerate(filling[: size - len(aired)])}
-        row = measure(catalogue, asked)
-        row += measure_faiss(catalogue, asked) if with_faiss else ["-", "-"]
-        print(f"| {size:,} | " + " | ".join(row) + " |", flush=True)
+    with LocalKafka() as kafka:
+        for size in sizes:
+            catalogue = dict(aired) | {f"other-{i}": one for i, one in enumerate(filling[: size - len(aired)])}
+            memory, added, *row = measure(catalogue, asked)
+            row = [memory, added, f"{start_up_s(catalogue, kafka.bootstrap_servers):.1f}", *row]
+            row += measure_faiss(catalogue, asked) if with_faiss else ["-", "-"]
+            print(f"| {size:,} | " + " | ".join(row) + " |", flush=True)
 
 
 def requests(recording: Recording) -> list[Asked]:
@@ -167,6 +178,31 @@ def measure(catalogue: dict[str, Marked], asked: list[Asked]) -> list[str]:
         f"{memory_mb:.0f} ({media.index.memory_bytes / 1e6:.0f} of arrays)", f"{added_us:.0f}", f"{cpu_ms:.2f}",
         f"{right / of:.1%}", f"{wrong} of {len(asked) - of}",
     ]  # fmt: skip
+
+
+def start_up_s(catalogue: dict[str, Marked], bootstrap_servers: str) -> float:
+    """Time until a reader that starts has all entries of a topic."""
+    settings = trial_settings(Settings(bits=BITS, known_entries=len(catalogue)), bootstrap_servers)
+    create_topics(settings, 1)
+    with MediaWriter(settings) as writer:
+        for name, (words, clear) in catalogue.items():
+            writer.put(
+                MediaFingerprint(
+                    media_id=name, kind=MediaFingerprint.KNOWN, wake_word="alexa", locale="en-US", bits=BITS,
+                    words=words.astype("<u8").tobytes(), clear=clear.astype("<u8").tobytes(),
+                )
+            )  # fmt: skip
+        writer.flush()
+    read = KnownCatalogue.of_settings(settings)
+    assert read is not None
+    follower = KnownFollower(settings, read)
+    began_s = time.monotonic()
+    follower.start()
+    took_s = time.monotonic() - began_s
+    follower.stop()
+    delete_topics(settings)
+    assert len(read) == len(catalogue)
+    return took_s
 
 
 def measure_faiss(catalogue: dict[str, Marked], asked: list[Asked]) -> list[str]:
