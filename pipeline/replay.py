@@ -15,7 +15,7 @@ from pipeline.sender import Sender
 
 END_MARK_AFTER_S = 120.0  # beyond every window and timeout, so that a job can finish with everything it holds
 KEPT_EVERY_S = 1.0
-# A replay whose capture times are further behind the clock than this gives low marks all the time.
+# A replay whose capture times are further behind the clock than this says that it lags.
 _LAG_S = 0.05
 _MARK_EVERY_S = 0.1
 _RENEWED_EVERY_S = 1.0
@@ -77,14 +77,17 @@ def replay(
     done = chunks = audio_bytes = 0
     end_us = first_us
     lags = time.time() - (epoch_us + first_us) / 1e6 > _LAG_S or (speed is not None and speed < 1)
+    runs_ahead = speed is not None and speed > 1
     with Sender(settings, topic) as sender:
-        marks = _Marks(sender if lags else None, epoch_us, first_us - programme.shuffle_ms * 1000)
+        marks = _Marks(
+            sender if lags or runs_ahead else None, epoch_us, first_us - programme.shuffle_ms * 1000, lags=lags
+        )
         kept = _Kept(keep)
         for departure in departures(recording, epoch_us, programme, after):
             marks.before(departure.at_us - programme.shuffle_ms * 1000)
             if speed is not None:
                 due_s = began_s + (departure.at_us - first_us) / 1e6 / speed
-                while (wait_s := due_s - time.monotonic()) > 0 and not stop.wait(min(wait_s, _RENEWED_EVERY_S)):
+                while (wait_s := due_s - time.monotonic()) > 0 and not stop.wait(min(wait_s, _MARK_EVERY_S)):
                     marks.renew()
                     kept.settle()
             if stop.is_set():
@@ -109,14 +112,15 @@ def replay(
 
 
 class _Marks:
-    """Low marks while the replay lags behind the clock: without them the job would follow append times.
+    """Low marks while the replay and the clock part: append times say nothing of its capture times then.
 
-    Where it does not lag (no sender), the job has its order from capture times alone.
+    One that lags behind the clock says so, or the job would follow them. In one that runs ahead, a chunk would wait for
+    the next one in each partition. Where neither is the case (no sender), the job has its order from capture times.
     """
 
-    def __init__(self, sender: Sender | None, epoch_us: int, at_us: int) -> None:
-        self._sender, self._epoch_us, self._at_us = sender, epoch_us, at_us
-        self._said_s = float("-inf")
+    def __init__(self, sender: Sender | None, epoch_us: int, at_us: int, *, lags: bool) -> None:
+        self._sender, self._epoch_us, self._at_us, self._lags = sender, epoch_us, at_us, lags
+        self._said_s, self._said_us = float("-inf"), at_us
         self.before(at_us)
         if sender is not None:
             sender.flush()  # every partition has its mark before any has a chunk
@@ -127,14 +131,14 @@ class _Marks:
         self._say(_MARK_EVERY_S)
 
     def renew(self) -> None:
-        """Say the last mark again, lest its time runs out."""
-        self._say(_RENEWED_EVERY_S)
+        """Say what was not said yet; and the last mark again, lest its time runs out."""
+        self._say(_MARK_EVERY_S if self._said_us < self._at_us else _RENEWED_EVERY_S)
 
     def _say(self, every_s: float) -> None:
         if self._sender is not None and time.monotonic() >= self._said_s + every_s:
             low_mark_us = self._epoch_us + self._at_us - _ROUNDING_US
-            self._sender.mark(pb.AudioChunk(low_mark_us=low_mark_us, lags=True).SerializeToString())
-            self._said_s = time.monotonic()
+            self._sender.mark(pb.AudioChunk(low_mark_us=low_mark_us, lags=self._lags).SerializeToString())
+            self._said_s, self._said_us = time.monotonic(), self._at_us
 
 
 class _Kept:

@@ -164,16 +164,19 @@ def test_ids_of_copies_stay_within_what_a_gateway_may_send(recording: Recording)
     assert all(len(request.request_id) <= MAX_ID_LENGTH >= len(request.household) for request in requests)
 
 
-def test_a_replay_of_the_past_says_how_far_it_is(recording: Recording, kafka: str) -> None:
-    """Low marks that lag, behind which no chunk was captured, in every partition; the end mark lags no more."""
-    settings = load_settings(None, {"bootstrap_servers": kafka, "audio_topic": "test-replay-past"})
+@pytest.mark.parametrize(("name", "ago_s"), [("past", 3600), ("ahead", 0)])
+def test_a_replay_that_leaves_the_clock_says_how_far_it_is(
+    recording: Recording, kafka: str, name: str, ago_s: float
+) -> None:
+    """Low marks, behind which no chunk was captured, in every partition; those of the past lag, but for the end's."""
+    settings = load_settings(None, {"bootstrap_servers": kafka, "audio_topic": f"test-replay-{name}"})
     create_topics(settings, partitions=3, roles=["audio"])
-    epoch_s = time.time() - 3600
     programme = Programme(shuffle_ms=200)
-    summary = replay(recording, settings, "test-replay-past", speed=4, epoch_s=epoch_s, programme=programme)
-    for messages in _read(kafka, "test-replay-past", summary.end_offsets).values():
+    epoch_s = time.time() - ago_s
+    summary = replay(recording, settings, settings.audio_topic, speed=1.5, epoch_s=epoch_s, programme=programme)
+    for messages in _read(kafka, settings.audio_topic, summary.end_offsets).values():
         marks = [message for message in messages if message.low_mark_us]
-        assert [mark.lags for mark in marks] == [True] * (len(marks) - 1) + [False]
+        assert [mark.lags for mark in marks] == [bool(ago_s)] * (len(marks) - 1) + [False]
         assert messages[0] == marks[0]
         assert len(marks) > 4
         low_us = 0
@@ -182,6 +185,14 @@ def test_a_replay_of_the_past_says_how_far_it_is(recording: Recording, kafka: st
                 low_us = message.low_mark_us
             else:
                 assert _end_us(message) >= low_us
+
+
+def test_a_replay_in_time_leaves_the_marks_to_the_clock(recording: Recording, kafka: str) -> None:
+    settings = load_settings(None, {"bootstrap_servers": kafka, "audio_topic": "test-replay-in-time"})
+    create_topics(settings, partitions=3, roles=["audio"])
+    summary = replay(recording, settings, settings.audio_topic, speed=1)
+    for messages in _read(kafka, settings.audio_topic, summary.end_offsets).values():
+        assert [bool(message.low_mark_us) for message in messages] == [False] * (len(messages) - 1) + [True]
 
 
 def test_a_stopped_replay_goes_on_with_nothing_lost_or_twice(recording: Recording, kafka: str) -> None:
@@ -242,7 +253,7 @@ def test_replay_through_a_real_broker(recording: Recording, kafka: str) -> None:
     assert 2.2 / 20 <= summary.wall_s < 20
     values = _read(kafka, "test-replay", summary.end_offsets)
 
-    last_us = max(_end_us(message) for messages in values.values() for message in messages[:-1])
+    last_us = max(_end_us(message) for messages in values.values() for message in messages if message.audio)
     audio: defaultdict[str, bytes] = defaultdict(bytes)
     for messages in values.values():
         mark = messages.pop()
@@ -251,4 +262,5 @@ def test_replay_through_a_real_broker(recording: Recording, kafka: str) -> None:
         for message in messages:
             audio[message.request_id] += message.audio
     for request in recording.requests:
-        assert audio[request.request_id] == recording.audio(request)[0].tobytes()
+        assert audio.pop(request.request_id) == recording.audio(request)[0].tobytes()
+    assert set(audio) <= {""}  # low marks
