@@ -4,6 +4,7 @@ A kind of bits is an object with the attributes of `Bits`; a fingerprint is only
 """
 
 import functools
+import hashlib
 import importlib.resources
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -238,6 +239,13 @@ class LearnedBits:
             raise BitsError(
                 f"taps every {self.tap_frames} frames of (loudness over {self.mean_frames} frames)^{self.exponent:g}"
             )
+
+    @property
+    def digest(self) -> str:
+        """Tells these filters from all others, whatever their name is."""
+        shape = f"{self.filters.shape} {self.tap_frames} {self.mean_frames} {self.exponent!r}".encode()
+        weights = self.filters.tobytes() + self.offsets.tobytes()
+        return hashlib.blake2b(shape + weights, digest_size=8).hexdigest()
 
     @property
     def frames_per_word(self) -> int:

@@ -33,6 +33,10 @@ class CalibrationError(ValueError):
     """A calibration that cannot be used: damaged, or made for other bits."""
 
 
+# What the provenance calls the digest of the filters that a calibration was measured with.
+FILTERS = "filters"
+
+
 @dataclass(frozen=True)
 class Tail:
     """Exponential tail of a null: P(score > s) = exp((start + growth * ln(n) - s) / scale).

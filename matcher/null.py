@@ -11,9 +11,9 @@ import numba as nb
 import numpy as np
 import numpy.typing as npt
 
-from matcher.bits import Bits, frame_count, word_count
+from matcher.bits import Bits, LearnedBits, frame_count, word_count
 from matcher.event import CONSISTENT_WORDS, triple_score
-from matcher.evidence import ALIGNMENTS, MIN_WORDS, Calibration, Tail, compare
+from matcher.evidence import ALIGNMENTS, FILTERS, MIN_WORDS, Calibration, Tail, compare
 from matcher.fingerprint import FIRST_LOOK_MS, FULL_MS, LOOK_MS, MAX_WORDS, Fingerprint
 from matcher.grid import SAMPLE_RATE_HZ
 from matcher.kernels import one_against_many
@@ -47,6 +47,8 @@ class Unrelated:
         average_strangers: bool (R, len(averages)): by different persons.
         airings: fingerprints of some homes that heard one medium, uint64 (L, homes, width) each.
         airing_strangers: bool (R, len(airings)): by different persons.
+        apart: bool (R, R), symmetric: strangers, and different persons who are never compared, as they say different
+            wake words; they are in each other's cohort all the same. None: everybody may be compared.
 
     """
 
@@ -56,6 +58,7 @@ class Unrelated:
     average_strangers: npt.NDArray[np.bool_]
     airings: Sequence[npt.NDArray[np.uint64]]
     airing_strangers: npt.NDArray[np.bool_]
+    apart: npt.NDArray[np.bool_] | None = None
 
 
 def look_words(bits: Bits) -> list[int]:
@@ -252,6 +255,8 @@ def measure(
         NullError: fewer requests than a cohort takes, or no averages or airings.
 
     """
+    if isinstance(bits, LearnedBits):
+        provenance = provenance | {FILTERS: bits.digest}
     rng = np.random.default_rng(seed)
     people = unrelated.words.shape[1]
     if people < cohort_size or not unrelated.averages or not unrelated.airings:
@@ -264,10 +269,11 @@ def measure(
     lengths = look_words(bits)
     full = unrelated.words[-1][cohort]
     stranger = unrelated.strangers
+    apart = stranger if unrelated.apart is None else unrelated.apart
     mean, deviation, shifts = [], [], []
     for n, words in zip(lengths, unrelated.words, strict=True):
         against = pair_matrix(words, full, n, full.shape[1])[0]
-        own = np.ma.masked_array(against, ~stranger[:, cohort]).mean(axis=1).filled(0.5)
+        own = np.ma.masked_array(against, ~apart[:, cohort]).mean(axis=1).filled(0.5)
         mean.append(float(own.mean()))
         shifts.append((own - mean[-1]).astype(np.float32))  # of the cohort, without themselves and their kin
         rates = pair_matrix(words, words, n, n)[0]

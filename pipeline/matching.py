@@ -1,7 +1,7 @@
 """What the library decides by, as the settings have it: bits, calibration, limits and policy."""
 
 from matcher.bits import Bits, BitsError, LearnedBits, bits_named
-from matcher.evidence import Calibration, CalibrationError, shipped_calibration
+from matcher.evidence import FILTERS, Calibration, CalibrationError, shipped_calibration
 from matcher.policy import Policy
 from pipeline.assembly import AssemblyLimits
 from pipeline.options import ConfigError, Settings
@@ -35,7 +35,8 @@ def load_calibration(settings: Settings) -> Calibration:
         ConfigError: it cannot be read, or was measured with other bits.
 
     """
-    bits = load_bits(settings).name
+    loaded = load_bits(settings)
+    bits = loaded.name
     try:
         if settings.calibration is None:
             return shipped_calibration(bits)
@@ -45,6 +46,14 @@ def load_calibration(settings: Settings) -> Calibration:
         raise ConfigError(f"setting calibration ({name}) cannot be used: {error}") from error
     if calibration.bits != bits:
         raise ConfigError(f"calibration {settings.calibration} was measured with bits {calibration.bits}, not {bits}")
+    # Two files of filters may have one name.
+    if isinstance(loaded, LearnedBits) and settings.filters is not None:
+        measured_with = calibration.provenance.get(FILTERS)
+        if measured_with != loaded.digest:
+            raise ConfigError(
+                f"calibration {settings.calibration} was measured with other filters named {bits}"
+                f" ({measured_with or 'it does not say which'}) than those of {settings.filters} ({loaded.digest})"
+            )
     return calibration
 
 

@@ -9,7 +9,7 @@ import pytest
 from sounds import plain_calibration
 
 from matcher.bits import GRADIENT, LearnedBits, bits_named
-from matcher.evidence import shipped_calibration
+from matcher.evidence import FILTERS, Calibration, shipped_calibration
 from matcher.policy import Policy
 from pipeline.cli import main
 from pipeline.matching import load_bits, load_calibration, policy_of
@@ -36,6 +36,12 @@ def refusal(settings: Settings, load: Any = load_calibration) -> str:
     return message
 
 
+def measured_with(bits: LearnedBits) -> Calibration:
+    provenance = {FILTERS: bits.digest}
+    shipped = shipped_calibration("learned64")
+    return dataclasses.replace(shipped, version="mine", bits=bits.name, provenance=provenance)
+
+
 @pytest.mark.parametrize("name", ["learned64", "gradient64"])
 def test_bits_and_calibration_that_ship_are_used_when_no_file_is_named(name: str) -> None:
     settings = Settings(bits=name)
@@ -48,7 +54,7 @@ def test_bits_and_calibration_that_ship_are_used_when_no_file_is_named(name: str
 def test_filters_of_a_file_take_the_place_of_those_that_ship(tmp_path: Path) -> None:
     """And decide by a calibration that was measured with them."""
     filters = written(tmp_path / "f.npz", learned_here().to_bytes())
-    measured = dataclasses.replace(shipped_calibration("learned64"), version="mine", bits="here")
+    measured = measured_with(learned_here())
     calibration = written(tmp_path / "c.npz", measured.to_bytes())
     settings = Settings(filters=filters, calibration=calibration)
     bits = load_bits(settings)
@@ -56,6 +62,18 @@ def test_filters_of_a_file_take_the_place_of_those_that_ship(tmp_path: Path) -> 
     assert bits.name == "here"
     assert np.array_equal(bits.filters, learned_here().filters)
     assert load_calibration(settings).version == "mine"
+
+
+def test_a_calibration_of_other_filters_with_the_same_name_is_refused(tmp_path: Path) -> None:
+    filters = written(tmp_path / "f.npz", learned_here().to_bytes())
+    others = dataclasses.replace(learned_here(), offsets=learned_here().offsets + 1)
+    settings = Settings(filters=filters, calibration=written(tmp_path / "c.npz", measured_with(others).to_bytes()))
+    message = refusal(settings)
+    assert others.digest in message
+    assert learned_here().digest in message
+    nameless = dataclasses.replace(measured_with(others), provenance={})
+    settings = Settings(filters=filters, calibration=written(tmp_path / "n.npz", nameless.to_bytes()))
+    assert "it does not say which" in refusal(settings)
 
 
 def test_filters_without_a_calibration_of_their_own_are_refused(tmp_path: Path) -> None:
