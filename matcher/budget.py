@@ -1,9 +1,9 @@
 """How the false-ignore budget is shared out, and what scores that asks for."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from matcher.evidence import Calibration
+from matcher.evidence import Calibration, Tail
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,31 @@ TIERS = (
     Tier(2_500_000, 0.03, 0.07, 0.10),
     Tier(2**62, 0.02, 0.12, 1.00),
 )
-TEMPLATE_SHARE = 0.08
+# A request against an average of before, and one against that of an open event, which most media need to join it.
+CATALOGUE_SHARE, OPEN_SHARE = 0.02, 0.06
+
+
+@dataclass(frozen=True)
+class Chance:
+    """What must not happen by chance more often than its part of the budget says.
+
+    Attributes:
+        what: in words.
+        tail: how often it happens.
+        among: how many there are of what it grows with.
+        probability: that part of the budget, of the requests that it can happen to.
+
+    """
+
+    what: str
+    tail: Tail
+    among: float
+    probability: float
+
+    @property
+    def threshold(self) -> float:
+        """Score that it must have."""
+        return self.tail.threshold(self.probability, self.among)
 
 
 @dataclass(frozen=True)
@@ -83,8 +107,25 @@ class Budget:
 
     def average(self, averages: int) -> float:
         """Score of a request with one of so many averages: everybody has all of them beside him."""
-        return self.calibration.template.threshold(TEMPLATE_SHARE * self.false_ignores, averages)
+        return self.calibration.template.threshold(CATALOGUE_SHARE * self.false_ignores, averages)
 
     def open_average(self, airings: int) -> float:
         """Score of a request with the average of one of so many open events: few live requests have one beside them."""
-        return self.calibration.template.threshold(TEMPLATE_SHARE * self.false_ignores / self.airing_share, airings)
+        return self.calibration.template.threshold(OPEN_SHARE * self.false_ignores / self.airing_share, airings)
+
+    def chances(self) -> list[Chance]:
+        """List all that the budget is shared out to, at one open event, one average and `concurrency` requests."""
+        found, template = [], self.calibration.template
+        for tier in TIERS:
+            when = "" if tier is TIERS[-1] else f" within {tier.within_us / 1e6:g} s"
+            expected = self.concurrency * tier.of_window(self.window_us)
+            beside = tier.beside / (self.airing_share * tier.airing_time)
+            found += [
+                Chance(f"three strangers{when}", self.calibration.triple, expected, tier.strangers),
+                Chance(f"a person beside an airing{when}", self.calibration.beside, 1, beside),
+            ]
+        found += [
+            Chance("a person and an open event's average", template, 1, OPEN_SHARE / self.airing_share),
+            Chance("a person and an average of before", template, 1, CATALOGUE_SHARE),
+        ]
+        return [replace(one, probability=min(1.0, self.false_ignores * one.probability)) for one in found]

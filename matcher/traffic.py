@@ -34,12 +34,14 @@ class Heard:
     """One request of the traffic.
 
     Attributes:
+        route: what is compared with each other: the wake word and the locale.
         household: that sent it.
         start_us: capture time of its first sample.
         looks: uint64 (L, width), as `every_look` gives them.
 
     """
 
+    route: str
     household: str
     start_us: int
     looks: npt.NDArray[np.uint64]
@@ -87,7 +89,10 @@ def calibrate(
     households = np.array([heard[i].household for i in people])
     starts_us = np.array([heard[i].start_us for i in people])
     apart = np.abs(starts_us[:, None] - starts_us[None]) > AIRING_US
-    strangers = (households[:, None] != households[None]) & apart
+    apart &= households[:, None] != households[None]
+    # Two wake words are less alike than two people who say one: what is never compared would flatter the null.
+    routes = np.array([heard[i].route for i in people])
+    strangers = apart & (routes[:, None] == routes[None])
     homes = [_one_a_household(heard, group) for group in airings]
     away = np.array(
         [
@@ -101,11 +106,24 @@ def calibrate(
     airing_words = [np.stack(looks, axis=1) for looks in chosen]
     averages, of_airing = averages_of([[heard[k].looks[-1] for k in group] for group in homes], bits, rng)
     cohort = min(COHORT, len(people))
-    draft = Unrelated(words, strangers, averages, away[:, of_airing], airing_words, away)
+    draft = Unrelated(words, strangers, averages, away[:, of_airing], airing_words, away, apart)
     correlation = _match_correlation(words[-1], strangers, look_words(bits)[-1])
     census = Census(len(people), len(singles) - len(people), len(heard) - len(singles), len(airings), correlation)
     calibration = measure(draft, bits, version, provenance | vars(census), cohort_size=cohort, seed=seed)
     return calibration, census
+
+
+def concurrency(heard: Sequence[Heard], window_us: int) -> dict[str, tuple[int, int]]:
+    """Give by route how many requests it has, and how many are in the window when 95 % of them start, at the most."""
+    starts_us: defaultdict[str, list[int]] = defaultdict(list)
+    for request in heard:
+        starts_us[request.route].append(request.start_us)
+    found = {}
+    for route, unsorted_us in starts_us.items():
+        at_us = np.sort(unsorted_us)
+        others = np.searchsorted(at_us, at_us, "right") - np.searchsorted(at_us, at_us - window_us, "right")
+        found[route] = len(at_us), int(np.quantile(others, 0.95, method="higher"))
+    return found
 
 
 def averages_of(
@@ -166,7 +184,8 @@ def _is_airing(group: Sequence[Heard]) -> bool:
 
 
 def _is_away(person: Heard, member: Heard) -> bool:
-    return abs(person.start_us - member.start_us) > 2 * AIRING_US
+    """Whether somebody could have been compared with a home of an airing, and cannot have heard it."""
+    return person.route == member.route and abs(person.start_us - member.start_us) > 2 * AIRING_US
 
 
 def _one_a_household(heard: Sequence[Heard], group: npt.NDArray[np.int64]) -> list[int]:

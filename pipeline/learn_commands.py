@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from matcher.budget import Budget
     from matcher.learn import View
+    from matcher.traffic import Heard
     from pipeline.recording import Recording, Request
 
 
@@ -34,7 +36,7 @@ def calibrate(
     settings = load_settings(config, flags)
     if out.exists():
         raise InputError(f"{out} is there already: calibrations are kept, because decisions name them")
-    from matcher.budget import TEMPLATE_SHARE, TIERS
+    from matcher.budget import Budget
     from matcher.null import NullError, every_look
     from matcher.traffic import Heard
     from matcher.traffic import calibrate as measure
@@ -52,7 +54,8 @@ def calibrate(
             if looks is None:
                 short += 1
             else:
-                heard.append(Heard(request.household, int(request.start_s * 1e6), looks))
+                route = f"{request.wake_word}/{request.locale}"
+                heard.append(Heard(route, request.household, int(request.start_s * 1e6), looks))
             progress("fingerprints", number + 1, len(loaded.requests))
         progress("the null", 0, 0)
         provenance: dict[str, object] = {"measured": datetime.now(UTC).date().isoformat(), "seed": seed, "short": short}
@@ -62,33 +65,43 @@ def calibrate(
             raise InputError(f"{recording}: {error}") from error
     out.write_bytes(calibration.to_bytes())
     policy = policy_of(settings)
-    chances = [("a person and an average", calibration.template, 1, TEMPLATE_SHARE)]
-    for tier in reversed(TIERS):
-        within = tier.of_window(policy.window_us)
-        when = "" if tier is TIERS[-1] else f" within {tier.within_us / 1e6:g} s"
-        airing_time = policy.airing_share * tier.airing_time
-        chances[:0] = (
-            (f"three strangers{when}", calibration.triple, round(policy.budget_concurrency * within), tier.strangers),
-            (f"a person beside an airing{when}", calibration.beside, 1, tier.beside / airing_time),
-        )
+    budget = Budget(
+        calibration, policy.false_ignore_budget, policy.budget_concurrency, policy.airing_share, policy.window_us
+    )
     table = Table(title=f"{calibration.version}: thresholds at a budget of {policy.false_ignore_budget:g}")
     for column in ("what must not happen", "among", "score", "give or take", "extrapolated by"):
         table.add_column(column)
-    for what, tail, n, share in chances:
-        probability = min(1.0, policy.false_ignore_budget * share)
-        beyond = tail.extrapolated(probability, n)
+    for chance in budget.chances():
+        give_or_take = 1.96 * chance.tail.uncertainty(chance.probability, chance.among)
+        beyond = chance.tail.extrapolated(chance.probability, chance.among)
         table.add_row(
-            what, str(n), f"{tail.threshold(probability, n):.2f}", f"{1.96 * tail.uncertainty(probability, n):.2f}",
+            chance.what, f"{chance.among:.0f}", f"{chance.threshold:.2f}", f"{give_or_take:.2f}",
             f"10^{beyond / 2.302585:.1f}",
         )  # fmt: skip
     console = Console()
     console.print(table)
+    console.print(_by_route(heard, budget))
     console.print(
         f"{census.people} people measured; {census.near_duplicates} requests set aside as near-duplicates of others, in"
         f" {census.airings} airings and re-runs; {census.left_out} more people than needed; {short} requests too short."
         f" Who matches one stranger matches a second {census.match_correlation:.1f} times as often as by chance."
     )
     console.print(f"wrote {out}: use it with --calibration {out}")
+
+
+def _by_route(heard: "list[Heard]", budget: "Budget") -> Table:
+    """Scores that a triple needs in each route, at the concurrency that 95 % of its requests come in at the most."""
+    from matcher.budget import TIERS
+    from matcher.traffic import concurrency
+
+    table = Table(title=f"score of a triple, by route; among {budget.concurrency} at least")
+    within = [f"within {tier.within_us / 1e6:g} s" for tier in TIERS[:-1]]
+    for column in ("route", "requests", "concurrent", *within, "any"):
+        table.add_column(column)
+    for route, (requests, concurrent) in sorted(concurrency(heard, budget.window_us).items()):
+        scores = [f"{budget.triple(tier, concurrent, 0, 1):.2f}" for tier in TIERS]
+        table.add_row(route, str(requests), str(concurrent), *scores)
+    return table
 
 
 def at_16_khz(samples: "npt.NDArray[np.int16]", rate_hz: int) -> "npt.NDArray[Any]":

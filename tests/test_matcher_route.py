@@ -22,7 +22,7 @@ from sounds import (
 )
 
 from matcher.bits import GRADIENT, Bits, bits_named
-from matcher.budget import TEMPLATE_SHARE, TIERS, Tier
+from matcher.budget import CATALOGUE_SHARE, OPEN_SHARE, TIERS, Tier
 from matcher.evidence import shipped_calibration
 from matcher.fingerprint import FIRST_LOOK_MS, LOOK_MS
 from matcher.null import look_words
@@ -178,8 +178,22 @@ def test_what_is_asked_of_the_nearer_is_no_more_than_of_any_other(
 
 def test_the_budget_is_shared_out_and_no_more() -> None:
     parts = [share for tier in TIERS for share in (tier.strangers, tier.beside)]
-    assert math.fsum([*parts, TEMPLATE_SHARE]) == pytest.approx(1)
+    assert math.fsum([*parts, CATALOGUE_SHARE, OPEN_SHARE]) == pytest.approx(1)
     assert TIERS[-1].within_us > 600 * S  # anybody in any window
+    subject = route(Policy(airing_share=1, window_us=20 * S)).budget
+    times = {tier.airing_time * tier.beside: tier.beside for tier in TIERS}
+    spent = [chance.probability for chance in subject.chances() if "beside" not in chance.what]
+    assert math.fsum([*spent, *(subject.false_ignores * share for share in times.values())]) == pytest.approx(
+        subject.false_ignores
+    )
+
+
+def test_what_the_budget_lists_is_what_it_decides_by() -> None:
+    subject = route().budget
+    listed = [chance.threshold for chance in subject.chances()]
+    assert listed[-2:] == [subject.open_average(1), subject.average(1)]
+    for tier, strangers, beside in zip(TIERS, listed[0:6:2], listed[1:6:2], strict=True):
+        assert subject.triple(tier, 0, 0, 1) == max(strangers, beside)
 
 
 # ---- the sweep -------------------------------------------------------------------------------------------------------

@@ -5,19 +5,20 @@ import numpy.typing as npt
 import pytest
 from sounds import heard_words, random_words
 
+import matcher.traffic
 from matcher.bits import GRADIENT
 from matcher.evidence import Calibration
-from matcher.null import NullError, look_words
+from matcher.null import NullError, Unrelated, look_words
 from matcher.traffic import Census, Heard, calibrate
 
 S = 1_000_000
 LOOKS = look_words(GRADIENT)
 
 
-def heard(household: str, start_s: float, words: npt.NDArray[np.uint64]) -> Heard:
+def heard(household: str, start_s: float, words: npt.NDArray[np.uint64], route: str = "w/l") -> Heard:
     width = np.arange(LOOKS[-1])
     looks = np.array([np.where(width < n, words[: LOOKS[-1]], 0) for n in LOOKS], np.uint64)
-    return Heard(household, int(start_s * S), looks)
+    return Heard(route, household, int(start_s * S), looks)
 
 
 def people(count: int) -> list[Heard]:
@@ -38,6 +39,28 @@ def everything() -> list[Heard]:
 @pytest.fixture(scope="module")
 def measured() -> tuple[Calibration, Census]:
     return calibrate(everything(), GRADIENT, "v", {"from": "test"})
+
+
+def test_only_who_is_compared_is_a_stranger_or_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """People of two wake words are never held against each other, nor against an airing of the other one."""
+    seen: list[Unrelated] = []
+
+    def keep(unrelated: Unrelated, *_: object, **__: object) -> Calibration:
+        seen.append(unrelated)
+        raise NullError("enough")
+
+    monkeypatch.setattr(matcher.traffic, "measure", keep)
+    others = [heard(f"other {i}", 20.0 * i, random_words("other", i), "v/l") for i in range(120)]
+    with pytest.raises(NullError, match="enough"):
+        calibrate([*everything(), *others], GRADIENT, "v", {})
+    strangers, away, apart = seen[0].strangers, seen[0].airing_strangers, seen[0].apart
+    assert apart is not None
+    assert apart[:119, 119:].any()  # they are in each other's cohort, as they are when they are decided
+    assert strangers[:119, :119].any()
+    assert strangers[119:, 119:].any()
+    assert not strangers[:119, 119:].any()
+    assert away[:119].any()
+    assert not away[119:].any()
 
 
 def test_airings_reruns_and_repeats_are_set_aside_and_counted(measured: tuple[Calibration, Census]) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from matcher.bits import WORD_MS, Bits, frame_count, word_count
-from matcher.budget import TEMPLATE_SHARE
+from matcher.budget import CATALOGUE_SHARE
 from matcher.event import Event
 from matcher.evidence import ALIGNMENTS, MIN_WORDS, Calibration, compare
 from matcher.fingerprint import FIRST_LOOK_MS, FULL_MS, LOOK_MS, MAX_WORDS
@@ -29,7 +29,7 @@ def explain(case: Case, bits: Bits, calibration: Calibration, false_ignore_budge
         case: the event's homes, each with its words, and its average where that is known.
         bits: of the words.
         calibration: gives the scores.
-        false_ignore_budget: the job's; TEMPLATE_SHARE of it is for averages, as in `matcher.budget`.
+        false_ignore_budget: the job's; CATALOGUE_SHARE of it is for averages of before, as in `matcher.budget`.
 
     Returns:
         As JSON has it: the average; per home its words, shifted into step with it (base64, little-endian), the average
@@ -41,7 +41,7 @@ def explain(case: Case, bits: Bits, calibration: Calibration, false_ignore_budge
         "version": case.version,
         "media": case.media_id,
         "word_ms": WORD_MS,
-        "threshold": round(calibration.template.threshold(TEMPLATE_SHARE * false_ignore_budget, 1), 2),
+        "threshold": round(calibration.template.threshold(CATALOGUE_SHARE * false_ignore_budget, 1), 2),
         "homes": [],
         "average": None,
         "stranger": None,
