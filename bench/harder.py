@@ -49,9 +49,10 @@ COST_ROUNDS = 7
 HEAD = """# Harder recordings
 
 Made by `python -m bench.harder --beside bench/harder-0b3ecd7.json`: one process hears each recording in chunks of
-80 ms, with default settings and no broker. All are of the *evaluation* split, whose voices and advertisements set no
-threshold ([simulator.md](simulator.md#two-that-are-hard) has what is in them). A version with a commit's name is that
-commit's matcher over the same audio.
+80 ms, with default settings and no broker. All are of the *evaluation* split, and
+[simulator.md](simulator.md#two-that-are-hard) has what is in them. No null, tail or filter was fitted on its voices and
+advertisements; a few choices, named in [calibration.md](calibration.md), were made while looking at other recordings of
+it and at `noisy`. A version with a commit's name is that commit's matcher over the same audio.
 
 "Joined to strangers" are the false ignores that share their media with no other request of their own voice; where a
 synthetic voice says its wake word again and again, as no person does, the rest are the simulator's.
