@@ -138,7 +138,7 @@ def train_filters(
     homes: Annotated[int, typer.Option(min=2, help="Most homes of one event, drawn at random.")] = 8,
     seed: Annotated[int, typer.Option(help="Of that draw.")] = 0,
 ) -> None:
-    """Learn filters whose signs agree between homes that heard the same; the same recordings give the same bytes."""
+    """Learn filters whose signs agree between homes that heard the same; the same recordings give the same filters."""
     import dataclasses
 
     import numpy as np
