@@ -167,7 +167,7 @@ Without the scan, one home must draw two others. That fails when the pairs that 
     P(found) = 1 - sum over j of M! / (2^j j! (M - 2j)!) p^j (1 - p)^(M (M - 1) / 2 - j)
 
 These say what the drawing costs; a pair that meets counts as a pair that matches. Where a share q of the pairs does,
-put q p for p.
+put q p for p. What q is was not measured: every figure on this page has q = 1.
 """
 
 DIRECTED = """
@@ -251,7 +251,9 @@ def _fleets(k: int) -> str:
 ## For a fleet
 
 {REQUESTS_A_DAY} requests a device and day, {PEAK} times the mean at the peak, a third of it on the largest route, a
-window of {WINDOW_S:g} s. The smallest events that some shard finds with probability 0.5, 0.9 and 0.99:
+window of {WINDOW_S:g} s. The smallest events that some shard finds with probability 0.5, 0.9 and 0.99, if every
+pair that meets matches. How many do was not measured; where not all do, it takes more homes than the table says, when
+all are compared with all too:
 
 """
     tail = """
