@@ -96,14 +96,23 @@ class Budget:
             airings: open events.
 
         """
-        # As many as a window has of requests that come evenly, or as there are when they do not.
-        expected = max(self.concurrency, concurrent) * tier.of_window(self.window_us)
         # Three strangers by chance, or one beside two that hear the same: the harder of the two decides.
         strangers, beside = tier.strangers * self.false_ignores, tier.beside * self.false_ignores
         return max(
-            self.calibration.triple.threshold(strangers, max(expected, near)),
+            self.calibration.triple.threshold(strangers, self._among(tier, concurrent, near)),
             self.calibration.beside.threshold(beside / (self.airing_share * tier.airing_time), airings),
         )
+
+    def triple_log_odds(self, score: float, tier: Tier, concurrent: int, near: int, airings: int) -> float:
+        """Log-odds of a triple of this score, as `Evidence` has them; what it was among as for `triple`."""
+        return min(
+            self.calibration.triple.log_odds(score, self._among(tier, concurrent, near)),
+            self.calibration.beside.log_odds(score, airings) - math.log(self.airing_share * tier.airing_time),
+        )
+
+    def _among(self, tier: Tier, concurrent: int, near: int) -> float:
+        """As many as a window has of requests that come evenly, or as there are when they do not."""
+        return max(max(self.concurrency, concurrent) * tier.of_window(self.window_us), near)
 
     def average(self, averages: int) -> float:
         """Score of a request with one of so many averages: everybody has all of them beside him."""
@@ -112,6 +121,14 @@ class Budget:
     def open_average(self, airings: int) -> float:
         """Score of a request with the average of one of so many open events: few live requests have one beside them."""
         return self.calibration.template.threshold(OPEN_SHARE * self.false_ignores / self.airing_share, airings)
+
+    def average_log_odds(self, score: float, averages: int) -> float:
+        """Log-odds of a request that has this score with one of so many averages."""
+        return self.calibration.template.log_odds(score, averages)
+
+    def open_average_log_odds(self, score: float, airings: int) -> float:
+        """Log-odds of a request that has this score with the average of one of so many open events."""
+        return self.calibration.template.log_odds(score, airings) - math.log(self.airing_share)
 
     def chances(self) -> list[Chance]:
         """List all that the budget is shared out to, at one open event, one average and `concurrency` requests."""

@@ -65,6 +65,10 @@ class Tail:
         """Score that chance exceeds with this probability among n."""
         return self.start + self.growth * math.log(max(1.0, n)) - self.scale * math.log(probability)
 
+    def log_odds(self, score: float, n: float) -> float:
+        """Natural logarithm of one in how many times chance brings this score, or a higher one, among n."""
+        return (score - self.start - self.growth * math.log(max(1.0, n))) / self.scale
+
     def extrapolated(self, probability: float, n: float) -> float:
         """By how many powers of e the probability lies below that of the least excess that was fitted; 0 if above."""
         return max(0.0, (self.threshold(probability, n) - self.over) / self.scale)
@@ -229,12 +233,17 @@ def shipped_calibration(bits: str) -> Calibration:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """One comparison: score, bit error rate, words compared, and the alignment in words."""
+    """One comparison: score, bit error rate, words compared, and the alignment in words.
+
+    What it decides has log-odds: -ln of the probability that chance brings as much to one live request, among all that
+    it was tried against. They mean the same whatever decided; a budget asks for -ln of a part of it.
+    """
 
     score: float
     rate: float
     words: int
     alignment: int
+    log_odds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -9,7 +9,7 @@ fairly well. Time is the data's, and nothing depends on how audio was cut into c
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -165,9 +165,15 @@ class KnownMedia:
 
     def threshold_on_air(self) -> float:
         """Score that a household is recognised at while the entry is on air."""
-        on_air = sum(1 for air in self._on_air.values() if air.recognised_us is not None)
-        beside = self.airing_share * TOGETHER_US / AIRING_SHARE_US
-        return self.calibration.tail.threshold(min(1.0, AIRING_SHARE * self.budget / beside), max(1, on_air))
+        return self.calibration.tail.threshold(min(1.0, AIRING_SHARE * self.budget / self._beside()), self._airings())
+
+    def _airings(self) -> int:
+        """How many entries are on air, one at least."""
+        return max(1, sum(1 for air in self._on_air.values() if air.recognised_us is not None))
+
+    def _beside(self) -> float:
+        """Share of the live requests that come while an entry is on air."""
+        return self.airing_share * TOGETHER_US / AIRING_SHARE_US
 
     def _hear(self, listening: "Listening", scored: Sequence[tuple[int, Evidence]], end_us: int) -> KnownMatch | None:
         """Decide about a request that is this like its candidates, the most alike first."""
@@ -218,6 +224,12 @@ class KnownMedia:
                 self._swept.append((listening, self._match(row, evidence, len(air.households))))
 
     def _match(self, row: int, evidence: Evidence, households: int) -> KnownMatch:
+        tail, score = self.calibration.tail, evidence.score
+        if score >= self.threshold():
+            log_odds = tail.log_odds(score, len(self.index))
+        else:
+            log_odds = tail.log_odds(score, self._airings()) - math.log(self._beside())
+        evidence = replace(evidence, log_odds=log_odds)
         return KnownMatch(self.index.names[row], evidence, households, self.version, self.calibration.version)
 
     def _expire(self, now_us: int) -> None:

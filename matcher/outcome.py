@@ -29,6 +29,7 @@ class Ignore:
     bits_compared: int
     alignment_ms: int
     score: float
+    log_odds: float
     audio_used_ms: int
     decided_at_us: int
     audio_appended_us: int

@@ -277,7 +277,7 @@ class Route:
         if self.observer is not None:
             self.observer.catalogue(request, match, tried, threshold)
         if match is not None and match[1].score >= threshold:
-            average, evidence = match
+            average, evidence = match[0], self._with_log_odds(match[1], event, tried)
             if event is None:
                 self._ignore(request, Reason.DISCOVERED, average, evidence, at_us, outcome)
             else:
@@ -372,7 +372,8 @@ class Route:
                 if not self._request_is_blocked(request, outcome)
             ]
             for request, position in sorted(joining, key=lambda pair: pair[0].request_id):
-                self._join(event, request, found.at(int(position)), at_us, outcome)
+                evidence = self._with_log_odds(found.at(int(position)), event, len(self.catalogue.averages))
+                self._join(event, request, evidence, at_us, outcome)
             if not joining:
                 return
             self._rebuild(event, at_us, outcome)
@@ -403,6 +404,12 @@ class Route:
         """Score that an average decides at: that of an open event, or one of so many others."""
         return self.budget.average(averages) if event is None else self.budget.open_average(len(self.events))
 
+    def _with_log_odds(self, evidence: Evidence, event: Event | None, averages: int) -> Evidence:
+        """Say how sure evidence against an average is: that of an open event, or one of so many others."""
+        if event is None:
+            return replace(evidence, log_odds=self.budget.average_log_odds(evidence.score, averages))
+        return replace(evidence, log_odds=self.budget.open_average_log_odds(evidence.score, len(self.events)))
+
     def _ignore(
         self,
         request: Request,
@@ -418,7 +425,7 @@ class Route:
         if known is not None:
             # Several households know that something is on air, and what one of them agrees with says what it is.
             if request.leaning is not None:
-                evidence = request.leaning.evidence
+                evidence = replace(request.leaning.evidence, log_odds=evidence.log_odds)
             self._tell(
                 request, Reason.KNOWN, known.media_id, households, evidence, known.catalogue_version, at_us, outcome,
                 known.calibration,
@@ -455,6 +462,7 @@ class Route:
                 bits_compared=BITS_PER_WORD * evidence.words,
                 alignment_ms=evidence.alignment * WORD_MS,
                 score=evidence.score,
+                log_odds=evidence.log_odds,
                 audio_used_ms=request.audio_ms,
                 decided_at_us=at_us,
                 audio_appended_us=self._appended_us,

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -82,9 +83,11 @@ class Search:
             if len(near) and spread_us > looked_us:  # otherwise the tier before had them all
                 count = int(np.count_nonzero(self.window.heard & (apart_us <= tier.within_us))) - 1
                 threshold = self.budget.triple(tier, concurrent, count, airings)
-                triple = self._triple(request, rows[near], found.of(near), tier.within_us, threshold, counts)
-                if triple is not None:
-                    return triple
+                made = self._triple(request, rows[near], found.of(near), tier.within_us, threshold, counts)
+                if made is not None:
+                    triple, edge = made
+                    log_odds = self.budget.triple_log_odds(triple.score, tier, concurrent, count, airings)
+                    return triple, replace(edge, log_odds=log_odds)
             looked_us = tier.within_us
         return None
 

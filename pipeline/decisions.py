@@ -41,6 +41,7 @@ class DecisionLine(BaseModel):
     bits_compared: int | None = None
     alignment_ms: int | None = None
     score: float | None = None  # standard deviations under the null
+    log_odds: float | None = None  # -ln of the probability that chance brings as much to one live request
     latency_ms: float | None = None  # append of the decision minus append of the chunk that sufficed
     late: bool = False
     shadow: bool = False
@@ -75,6 +76,7 @@ class DecisionLine(BaseModel):
                 "bits_compared": decision.bits_compared,
                 "alignment_ms": decision.alignment_ms,
                 "score": round(decision.score, 4),
+                "log_odds": round(decision.log_odds, 3),
                 "latency_ms": latency_ms,
                 "late": decision.late,
                 "shadow": decision.shadow,

@@ -107,6 +107,7 @@ def known_to_message(known: KnownMatch) -> internal.Known:
         rate=known.evidence.rate,
         words=known.evidence.words,
         alignment=known.evidence.alignment,
+        log_odds=known.evidence.log_odds,
         households=known.households,
         catalogue_version=known.catalogue_version,
         calibration=known.calibration,
@@ -115,7 +116,7 @@ def known_to_message(known: KnownMatch) -> internal.Known:
 
 def known_from_message(message: internal.Known) -> KnownMatch:
     """Give back what `known_to_message` was given."""
-    evidence = Evidence(score=message.score, rate=message.rate, words=message.words, alignment=message.alignment)
+    evidence = Evidence(message.score, message.rate, message.words, message.alignment, message.log_odds)
     return KnownMatch(message.media_id, evidence, message.households, message.catalogue_version, message.calibration)
 
 
@@ -146,6 +147,7 @@ def decision(ignore: Ignore, route: str, calibration: str, *, late: bool, shadow
         bits_compared=ignore.bits_compared,
         alignment_ms=ignore.alignment_ms,
         score=ignore.score,
+        log_odds=ignore.log_odds,
         audio_used_ms=ignore.audio_used_ms,
         decided_at_us=ignore.decided_at_us,
         audio_appended_us=ignore.audio_appended_us,

@@ -20,7 +20,7 @@ from pipeline.snapshot import restore, snapshot
 from pipeline.trace import Trace
 from pipeline.wire import decision, growth_from_message, growth_to_message
 
-EVIDENCE = Evidence(11.5, 0.125, 20, -3)
+EVIDENCE = Evidence(11.5, 0.125, 20, -3, 17.25)
 
 
 def route(policy: Policy | None = None) -> Route:
@@ -48,6 +48,7 @@ def test_a_request_that_is_known_is_ignored_at_once_and_needs_no_room() -> None:
     message = decision(ignore, ROUTE, "the route's", late=False, shadow=False)
     assert message.calibration == "known"
     assert (ignore.score, ignore.bit_error_rate) == (EVIDENCE.score, EVIDENCE.rate)
+    assert message.log_odds == ignore.log_odds == EVIDENCE.log_odds
     assert (ignore.decided_at_us, ignore.audio_used_ms) == (growth.end_us, growth.audio_ms)
     assert ignore.audio_appended_us == growth.appended_us
     assert outcome.counts["requests"] == outcome.counts["ignored"] == 1
@@ -191,14 +192,15 @@ def test_a_restored_route_goes_on_as_the_saved_one(made: Traffic, data: st.DataO
 
 
 @given(
-    st.floats(-40, 40), st.floats(0, 1, width=32), st.integers(0, 500), st.integers(-200, 200), st.integers(0, 2**63)
-)
+    st.floats(-40, 40), st.floats(0, 1, width=32), st.integers(0, 500), st.integers(-200, 200), st.integers(0, 2**63),
+    st.floats(-40, 80),
+)  # fmt: skip
 def test_what_a_request_was_recognised_as_travels_whole(
-    score: float, rate: float, words: int, alignment: int, version: int
+    score: float, rate: float, words: int, alignment: int, version: int, log_odds: float
 ) -> None:
     growth = replace(
         live("somebody", START_US)[0],
-        known=KnownMatch("k-1", Evidence(score, rate, words, alignment), words, version, "c"),
+        known=KnownMatch("k-1", Evidence(score, rate, words, alignment, log_odds), words, version, "c"),
     )
     told = GrowthMessage.FromString(growth_to_message(growth).SerializeToString())
     assert growth_from_message(told).known == growth.known

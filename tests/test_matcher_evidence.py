@@ -168,6 +168,7 @@ def test_threshold_is_the_score_of_that_probability(
     """The formula of the tail, put the other way round."""
     score = Tail(start, growth, scale).threshold(chance, n)
     assert math.exp((start + growth * math.log(n) - score) / scale) == pytest.approx(chance, rel=1e-6)
+    assert Tail(start, growth, scale).log_odds(score, n) == pytest.approx(-math.log(chance), rel=1e-6, abs=1e-6)
 
 
 @given(st.floats(-5, 5), st.floats(0, 2), st.floats(0.1, 2), CHANCES, st.floats(1, 1e6), st.integers(1, 1000))

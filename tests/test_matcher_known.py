@@ -1,6 +1,7 @@
 """Known media: the index and the scores against their slow twins, and the three ways to be recognised."""
 
 import dataclasses
+import math
 
 import naive
 import numpy as np
@@ -254,6 +255,7 @@ def test_one_home_that_hears_an_entry_clearly_is_recognised(shift: int) -> None:
     assert n < 120
     assert match.evidence.rate == pytest.approx(0.1, abs=0.04)
     assert match.calibration == SHIPPED.version
+    assert match.evidence.log_odds >= -math.log(1e-6)
 
 
 def test_a_sound_that_is_no_entry_is_never_recognised() -> None:
@@ -419,6 +421,7 @@ def test_while_an_entry_is_on_air_less_is_enough_and_afterwards_not() -> None:
     match, _, _ = play(media, weak[1], "late", "h2", 4 * S)
     assert match is not None
     assert match.households == 3
+    assert match.evidence.log_odds >= -math.log(1e-6)
     assert play(media, weak[2], "too late", "h3", 30 * S)[0] is None
 
 

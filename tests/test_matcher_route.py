@@ -194,6 +194,10 @@ def test_what_the_budget_lists_is_what_it_decides_by() -> None:
     assert listed[-2:] == [subject.open_average(1), subject.average(1)]
     for tier, strangers, beside in zip(TIERS, listed[0:6:2], listed[1:6:2], strict=True):
         assert subject.triple(tier, 0, 0, 1) == max(strangers, beside)
+        least = subject.triple_log_odds(subject.triple(tier, 0, 0, 1), tier, 0, 0, 1)
+        assert least >= -math.log(1e-6 * max(tier.beside, tier.strangers)) - 1e-9
+    assert subject.average_log_odds(subject.average(7), 7) == pytest.approx(-math.log(1e-6 * CATALOGUE_SHARE))
+    assert subject.open_average_log_odds(subject.open_average(7), 7) == pytest.approx(-math.log(1e-6 * OPEN_SHARE))
 
 
 # ---- the sweep -------------------------------------------------------------------------------------------------------

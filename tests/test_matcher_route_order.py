@@ -1,5 +1,6 @@
 """What must not matter to a route, and what bounds it: batches, order, gaps, repeats, room."""
 
+import math
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -167,6 +168,13 @@ def test_the_evening_is_decided_as_it_should_be() -> None:
 def test_it_does_not_matter_how_growths_are_batched(cuts: list[int], marks: list[float]) -> None:
     """Any partition with any low marks in between: the same ignores, to the last field, in the same order."""
     assert decide(cuts, marks) == decide([], [-1])
+
+
+def test_every_decision_is_as_sure_as_its_part_of_the_budget_asks() -> None:
+    """On one scale, whatever it rests on: none is likelier by chance than all of the budget."""
+    found = decide([], [0])
+    assert {ignore.reason for ignore in found} == {Reason.CONCURRENT, Reason.DISCOVERED}
+    assert min(ignore.log_odds for ignore in found) > -math.log(Policy().false_ignore_budget)
 
 
 def test_growths_one_by_one_decide_the_same() -> None:

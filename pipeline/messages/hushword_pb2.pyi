@@ -93,7 +93,7 @@ class MediaFingerprint(_message.Message):
     def __init__(self, media_id: _Optional[str] = ..., kind: _Optional[_Union[MediaFingerprint.Kind, str]] = ..., wake_word: _Optional[str] = ..., locale: _Optional[str] = ..., bits: _Optional[str] = ..., words: _Optional[bytes] = ..., votes: _Optional[bytes] = ..., households: _Optional[int] = ..., valid_from_us: _Optional[int] = ..., valid_until_us: _Optional[int] = ..., origin: _Optional[str] = ..., discovered_us: _Optional[int] = ..., last_heard_us: _Optional[int] = ..., title: _Optional[str] = ..., source: _Optional[str] = ..., wake_word_ms: _Optional[int] = ..., added_us: _Optional[int] = ..., clear: _Optional[bytes] = ..., agreement: _Optional[float] = ...) -> None: ...
 
 class Decision(_message.Message):
-    __slots__ = ("decision_id", "request_id", "household_id", "device_id", "wake_word", "locale", "verdict", "reason", "media_id", "households", "bit_error_rate", "bits_compared", "alignment_ms", "score", "audio_used_ms", "decided_at_us", "audio_appended_us", "catalogue_version", "calibration", "late", "shadow")
+    __slots__ = ("decision_id", "request_id", "household_id", "device_id", "wake_word", "locale", "verdict", "reason", "media_id", "households", "bit_error_rate", "bits_compared", "alignment_ms", "score", "audio_used_ms", "decided_at_us", "audio_appended_us", "catalogue_version", "calibration", "late", "shadow", "log_odds")
     class Verdict(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         VERDICT_UNSPECIFIED: _ClassVar[Decision.Verdict]
@@ -131,6 +131,7 @@ class Decision(_message.Message):
     CALIBRATION_FIELD_NUMBER: _ClassVar[int]
     LATE_FIELD_NUMBER: _ClassVar[int]
     SHADOW_FIELD_NUMBER: _ClassVar[int]
+    LOG_ODDS_FIELD_NUMBER: _ClassVar[int]
     decision_id: str
     request_id: str
     household_id: str
@@ -152,7 +153,8 @@ class Decision(_message.Message):
     calibration: str
     late: bool
     shadow: bool
-    def __init__(self, decision_id: _Optional[str] = ..., request_id: _Optional[str] = ..., household_id: _Optional[str] = ..., device_id: _Optional[str] = ..., wake_word: _Optional[str] = ..., locale: _Optional[str] = ..., verdict: _Optional[_Union[Decision.Verdict, str]] = ..., reason: _Optional[_Union[Decision.Reason, str]] = ..., media_id: _Optional[str] = ..., households: _Optional[int] = ..., bit_error_rate: _Optional[float] = ..., bits_compared: _Optional[int] = ..., alignment_ms: _Optional[int] = ..., score: _Optional[float] = ..., audio_used_ms: _Optional[int] = ..., decided_at_us: _Optional[int] = ..., audio_appended_us: _Optional[int] = ..., catalogue_version: _Optional[int] = ..., calibration: _Optional[str] = ..., late: bool = ..., shadow: bool = ...) -> None: ...
+    log_odds: float
+    def __init__(self, decision_id: _Optional[str] = ..., request_id: _Optional[str] = ..., household_id: _Optional[str] = ..., device_id: _Optional[str] = ..., wake_word: _Optional[str] = ..., locale: _Optional[str] = ..., verdict: _Optional[_Union[Decision.Verdict, str]] = ..., reason: _Optional[_Union[Decision.Reason, str]] = ..., media_id: _Optional[str] = ..., households: _Optional[int] = ..., bit_error_rate: _Optional[float] = ..., bits_compared: _Optional[int] = ..., alignment_ms: _Optional[int] = ..., score: _Optional[float] = ..., audio_used_ms: _Optional[int] = ..., decided_at_us: _Optional[int] = ..., audio_appended_us: _Optional[int] = ..., catalogue_version: _Optional[int] = ..., calibration: _Optional[str] = ..., late: bool = ..., shadow: bool = ..., log_odds: _Optional[float] = ...) -> None: ...
 
 class Control(_message.Message):
     __slots__ = ("by", "reason", "ordered_at_us", "shadow", "block")

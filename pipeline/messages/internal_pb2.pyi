@@ -30,7 +30,7 @@ class Growth(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., household: _Optional[str] = ..., device: _Optional[str] = ..., start_us: _Optional[int] = ..., end_us: _Optional[int] = ..., words: _Optional[bytes] = ..., audio_ms: _Optional[int] = ..., appended_us: _Optional[int] = ..., known: _Optional[_Union[Known, _Mapping]] = ..., leaning: _Optional[_Union[Known, _Mapping]] = ...) -> None: ...
 
 class Known(_message.Message):
-    __slots__ = ("media_id", "score", "rate", "words", "alignment", "catalogue_version", "households", "calibration")
+    __slots__ = ("media_id", "score", "rate", "words", "alignment", "catalogue_version", "households", "calibration", "log_odds")
     MEDIA_ID_FIELD_NUMBER: _ClassVar[int]
     SCORE_FIELD_NUMBER: _ClassVar[int]
     RATE_FIELD_NUMBER: _ClassVar[int]
@@ -39,6 +39,7 @@ class Known(_message.Message):
     CATALOGUE_VERSION_FIELD_NUMBER: _ClassVar[int]
     HOUSEHOLDS_FIELD_NUMBER: _ClassVar[int]
     CALIBRATION_FIELD_NUMBER: _ClassVar[int]
+    LOG_ODDS_FIELD_NUMBER: _ClassVar[int]
     media_id: str
     score: float
     rate: float
@@ -47,7 +48,8 @@ class Known(_message.Message):
     catalogue_version: int
     households: int
     calibration: str
-    def __init__(self, media_id: _Optional[str] = ..., score: _Optional[float] = ..., rate: _Optional[float] = ..., words: _Optional[int] = ..., alignment: _Optional[int] = ..., catalogue_version: _Optional[int] = ..., households: _Optional[int] = ..., calibration: _Optional[str] = ...) -> None: ...
+    log_odds: float
+    def __init__(self, media_id: _Optional[str] = ..., score: _Optional[float] = ..., rate: _Optional[float] = ..., words: _Optional[int] = ..., alignment: _Optional[int] = ..., catalogue_version: _Optional[int] = ..., households: _Optional[int] = ..., calibration: _Optional[str] = ..., log_odds: _Optional[float] = ...) -> None: ...
 
 class Progress(_message.Message):
     __slots__ = ("routes", "needed", "media")
