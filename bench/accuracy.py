@@ -1,4 +1,4 @@
-"""Makes docs/accuracy.md: recordings of voices that set no threshold, through a real Kafka and the real job.
+"""Makes docs/accuracy.md: recordings of voices that no threshold was fitted on, through a real Kafka and the real job.
 
 `python -m bench.accuracy` simulates three recordings, runs the job over each at 20x and writes the table; any
 labelled recordings given as arguments are added to it. About four minutes on two cores.
@@ -50,7 +50,7 @@ def main(
     recordings: Annotated[list[Path] | None, typer.Argument(help="Further labelled recordings.")] = None,
     out: Annotated[Path, typer.Option(help="The page.")] = Path("docs/accuracy.md"),
 ) -> None:
-    """Run the job over recordings that set no threshold, and write the table."""
+    """Run the job over recordings that no threshold was fitted on, and write the table."""
     err = Console(stderr=True, highlight=False)
     with tempfile.TemporaryDirectory() as folder, LocalKafka() as kafka:
         lines = []

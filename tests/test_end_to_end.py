@@ -124,6 +124,7 @@ def test_the_recording_is_decided_well_soon_and_the_same_at_every_speed(real: Re
         assert report.false_ignores.request_ids == ()
         assert report.recall.rate is not None
         assert report.recall.rate >= 0.97
+        assert report.recall_large_loud.rate == 1
         assert report.recall_rerun.rate is not None
         assert report.recall_rerun.rate >= 0.92
     soon = score(real, runs[0]).audio_used_after_wake_word_ms
