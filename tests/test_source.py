@@ -122,8 +122,8 @@ class Topic:
         self.producer.send(self.settings.audio_topic, value, partition=partition).get(10)
 
     def speak(self, request_id: str, partition: int) -> None:
-        """Send a request of half a second that ends just now."""
-        for piece in pieces(request_id, round(time.time() * 1e6) - 1_100_000, FIVE_LOOKS_MS):
+        """Send a request of five looks that ended just before: nothing of it waits for records to come."""
+        for piece in pieces(request_id, ended_us() - 1000 * sum(FIVE_LOOKS_MS), FIVE_LOOKS_MS):
             self.send(piece.value, partition)
 
     def close(self) -> None:
@@ -137,6 +137,11 @@ def topic(kafka: str) -> Iterator[Topic]:
     made = Topic(kafka, 2)
     yield made
     made.close()
+
+
+def ended_us() -> int:
+    """Give a capture time that what is appended from now on releases, however fast it comes."""
+    return round(time.time() * 1e6) - 2000 * Settings().reorder_ms
 
 
 class Bundles:
@@ -239,8 +244,8 @@ def test_a_restriction_that_memory_does_not_fit_makes_a_new_reader(topic: Topic,
 
 def test_a_restored_position_rebuilds_what_was_carried(topic: Topic) -> None:
     """In the middle of a request: another process gives out what is missing, and not what was given out before."""
-    now_us = round(time.time() * 1e6)
-    cut = pieces("a", now_us - 960_000, [*FIVE_LOOKS_MS, *[LOOK_MS] * 3])
+    now_us, lengths_ms = round(time.time() * 1e6), [*FIVE_LOOKS_MS, *[LOOK_MS] * 3]
+    cut = pieces("a", ended_us() - 1000 * sum(lengths_ms), lengths_ms)
     for piece in cut[:4]:
         topic.send(piece.value, 0)
     topic.send(b"garbage", 0)
