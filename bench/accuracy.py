@@ -31,8 +31,8 @@ HEAD = f"""# Accuracy
 Made by `python -m bench.accuracy`: each recording is replayed at {SPEED:g}x through a real Kafka and the real job with
 default settings. The simulated ones are ten minutes of the *evaluation* split each (`hushword simulate street --split
 evaluation --events 12 --seed N`). No null, tail or filter was fitted on the voices and advertisements of that split; a
-few choices, named in [calibration.md](calibration.md), were made while looking at other recordings of it. A sixth of
-the requests is at each of 0, 5, 10, 15, 20 and 25 dB.
+few choices, named in [calibration.md](calibration.md), were made while looking at recordings of it, of these for the
+shares of averages. A sixth of the requests is at each of 0, 5, 10, 15, 20 and 25 dB.
 
 | recording | requests | media ignored | at 0 dB | re-runs, alone | people ignored | audio from the wake word on |
 |---|---|---|---|---|---|---|

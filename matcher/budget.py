@@ -38,10 +38,10 @@ class Tier:
 TIERS = (
     Tier(1_000_000, 0.29, 0.39, 0.06),
     Tier(2_500_000, 0.03, 0.07, 0.10),
-    Tier(2**62, 0.02, 0.12, 1.00),
+    Tier(2**62, 0.02, 0.08, 1.00),
 )
 # A request against an average of before, and one against that of an open event, which most media need to join it.
-CATALOGUE_SHARE, OPEN_SHARE = 0.02, 0.06
+CATALOGUE_SHARE, OPEN_SHARE = 0.06, 0.06
 
 
 @dataclass(frozen=True)
