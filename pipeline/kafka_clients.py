@@ -9,6 +9,7 @@ import ssl
 from pathlib import Path
 from typing import Any
 
+from kafka.errors import NodeNotReadyError
 from kafka.net.compat import KafkaNetClient
 from kafka.net.manager import KafkaConnectionManager
 from kafka.net.selector import NetworkSelector
@@ -27,14 +28,34 @@ _CONNECT_WITHIN_MS = 3000
 class _Connections(KafkaConnectionManager):
     """Tries the next broker when one takes the connection and does not answer, as one that stands still does.
 
-    kafka-python 3.0.12 gives the first that it draws all the time that a client has to find its brokers.
+    kafka-python 3.0.12 gives the first that it draws all the time that a client has to find its brokers, and may draw
+    it again and again.
     """
 
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self._tried = set[Any]()
+
     def get_connection(self, node_id: Any, timeout_ms: float | None = None, **how: Any) -> Any:
-        """Connect to a broker, in no more time than any connection may take."""
+        """Connect to a broker, in no more time than any connection may take; to one twice only after all others.
+
+        Raises:
+            NodeNotReadyError: it is not its turn, and another one is to be drawn.
+
+        """
         if timeout_ms is not None:
             timeout_ms = min(timeout_ms, self.socket_connection_setup_timeout_ms(node_id))
+            if node_id not in self._conns and not self.connection_delay(node_id):
+                self._take_turn(node_id)
         return super().get_connection(node_id, timeout_ms=timeout_ms, **how)
+
+    def _take_turn(self, node_id: Any) -> None:
+        named = {broker.node_id for broker in self.cluster.bootstrap_brokers()}
+        if self._tried >= named:
+            self._tried.clear()
+        if node_id in named & self._tried:
+            raise NodeNotReadyError(node_id)
+        self._tried.add(node_id)
 
 
 class _Client(KafkaNetClient):
