@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, replace
 
 from matcher.evidence import Calibration, Tail
+from matcher.policy import Policy
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,13 @@ class Budget:
     airing_share: float
     window_us: int
 
+    @classmethod
+    def of(cls, calibration: Calibration, policy: Policy) -> "Budget":
+        """Give the one that a route with this policy decides at."""
+        return cls(
+            calibration, policy.false_ignore_budget, policy.budget_concurrency, policy.airing_share, policy.window_us
+        )
+
     def triple(self, tier: Tier, concurrent: int, near: int, airings: int) -> float:
         """Score of a triple of requests that start within a tier of each other.
 
@@ -100,19 +108,23 @@ class Budget:
         strangers, beside = tier.strangers * self.false_ignores, tier.beside * self.false_ignores
         return max(
             self.calibration.triple.threshold(strangers, self._among(tier, concurrent, near)),
-            self.calibration.beside.threshold(beside / (self.airing_share * tier.airing_time), airings),
+            self.calibration.beside.threshold(beside / self._airing_share(tier), airings),
         )
 
     def triple_log_odds(self, score: float, tier: Tier, concurrent: int, near: int, airings: int) -> float:
         """Log-odds of a triple of this score, as `Evidence` has them; what it was among as for `triple`."""
         return min(
             self.calibration.triple.log_odds(score, self._among(tier, concurrent, near)),
-            self.calibration.beside.log_odds(score, airings) - math.log(self.airing_share * tier.airing_time),
+            self.calibration.beside.log_odds(score, airings) - math.log(self._airing_share(tier)),
         )
 
     def _among(self, tier: Tier, concurrent: int, near: int) -> float:
         """As many as a window has of requests that come evenly, or as there are when they do not."""
         return max(max(self.concurrency, concurrent) * tier.of_window(self.window_us), near)
+
+    def _airing_share(self, tier: Tier) -> float:
+        """Share of the live requests that come while an event is open, so near to one of its homes."""
+        return self.airing_share * tier.airing_time
 
     def average(self, averages: int) -> float:
         """Score of a request with one of so many averages: everybody has all of them beside him."""
@@ -135,10 +147,9 @@ class Budget:
         found, template = [], self.calibration.template
         for tier in TIERS:
             when = "" if tier is TIERS[-1] else f" within {tier.within_us / 1e6:g} s"
-            expected = self.concurrency * tier.of_window(self.window_us)
-            beside = tier.beside / (self.airing_share * tier.airing_time)
+            beside = tier.beside / self._airing_share(tier)
             found += [
-                Chance(f"three strangers{when}", self.calibration.triple, expected, tier.strangers),
+                Chance(f"three strangers{when}", self.calibration.triple, self._among(tier, 0, 0), tier.strangers),
                 Chance(f"a person beside an airing{when}", self.calibration.beside, 1, beside),
             ]
         found += [

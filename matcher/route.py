@@ -44,9 +44,7 @@ class Route:
         self.name = name
         self.policy = policy
         self.calibration = calibration
-        self.budget = Budget(
-            calibration, policy.false_ignore_budget, policy.budget_concurrency, policy.airing_share, policy.window_us
-        )
+        self.budget = Budget.of(calibration, policy)
         self.window = Window(calibration, policy.window_requests)
         self.catalogue = Catalogue(calibration, policy.catalogue_entries)
         self.blocked = Blocked(calibration, policy.catalogue_entries)

@@ -64,11 +64,8 @@ def calibrate(
         except NullError as error:
             raise InputError(f"{recording}: {error}") from error
     out.write_bytes(calibration.to_bytes())
-    policy = policy_of(settings)
-    budget = Budget(
-        calibration, policy.false_ignore_budget, policy.budget_concurrency, policy.airing_share, policy.window_us
-    )
-    table = Table(title=f"{calibration.version}: thresholds at a budget of {policy.false_ignore_budget:g}")
+    budget = Budget.of(calibration, policy_of(settings))
+    table = Table(title=f"{calibration.version}: thresholds at a budget of {budget.false_ignores:g}")
     for column in ("what must not happen", "among", "score", "give or take", "extrapolated by"):
         table.add_column(column)
     for chance in budget.chances():
