@@ -134,13 +134,12 @@ def main(
             for bits in BITS:
                 err.print(f"{name}, {bits}")
                 found.setdefault(name, []).append(measure(recording, bits))
-        for row, bits in enumerate(BITS):
-            small, large = (Recording.load(folder / next(iter(names))) for names in (TENTH, CROWDED))
+        small, large = (Recording.load(folder / next(iter(names))) for names in (TENTH, CROWDED))
+        for figures, bits in zip(found[next(iter(CROWDED))], BITS, strict=True):
             err.print(f"what a request costs, {COST_ROUNDS} rounds, {bits}")
-            found[next(iter(CROWDED))][row].ratios = [
-                1 / measure(small, bits).cpu_ms_per_request * measure(large, bits).cpu_ms_per_request
-                for _ in range(COST_ROUNDS)
-            ]
+            for _ in range(COST_ROUNDS):
+                of_small, of_large = measure(small, bits), measure(large, bits)
+                figures.ratios.append(of_large.cpu_ms_per_request / of_small.cpu_ms_per_request)
     if as_json is not None:
         plain = {name: [asdict(figures) for figures in rows] for name, rows in found.items()}
         as_json.write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")

@@ -95,10 +95,10 @@ class Share:
         return f"{self.of_requests:.1e} ({bounds(self.drawn)}: {self.counted})"
 
 
-def bounds(drawn: npt.NDArray[np.float64]) -> str:
+def bounds(drawn: npt.NDArray[np.float64], form: str = ".0e") -> str:
     """Give the 95 % bounds of what was drawn."""
     low, high = np.quantile(drawn, [0.025, 0.975])
-    return f"{low:.0e} to {high:.0e}"
+    return f"{low:{form}} to {high:{form}}"
 
 
 def main(
@@ -138,8 +138,7 @@ def main(
 
 
 def _times(share: Share, stated: float) -> str:
-    low, high = np.quantile(share.drawn, [0.025, 0.975]) / stated
-    return f"{share.of_requests / stated:.2f} ({low:.2f} to {high:.2f})"
+    return f"{share.of_requests / stated:.2f} ({bounds(share.drawn / stated, '.2f')})"
 
 
 @dataclass(frozen=True, eq=False)

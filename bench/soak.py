@@ -73,8 +73,8 @@ def soak(minutes: float, rate: float, every_s: float, *, bounded: bool) -> Soak:
         say(f"starting a Kafka broker and the cluster, deferred rests {'bounded' if bounded else 'as released'}")
         with LocalKafka() as kafka, FlinkCluster(Path(directory), bounded_residuals=bounded) as cluster:
             cluster.job_options.append(f"--checkpointing_interval={CHECKPOINT_EVERY_MS}")
-            places = {"catalogue_entries": CATALOGUE_ENTRIES}
-            with running_bench(kafka.bootstrap_servers, say, cluster, **places) as bench:
+            servers = kafka.bootstrap_servers
+            with running_bench(servers, say, cluster, catalogue_entries=CATALOGUE_ENTRIES) as bench:
                 return watched(bench, kafka, cluster, minutes, rate, every_s, bounded=bounded)
 
 

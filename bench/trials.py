@@ -57,7 +57,8 @@ class Heard:
 
 def load(path: Path) -> list[Heard]:
     """Fingerprint the single people, and one request of every home of an event."""
-    recording, voices = Recording.load(path), truth_of(Recording.load(path), "voice")
+    recording = Recording.load(path)
+    voices = truth_of(recording, "voice")
     found: dict[tuple[str, str], Heard] = {}
     for request in recording.requests:
         truth = recording.truth[request.request_id]

@@ -20,9 +20,10 @@ EVERY_S = 5.0
 
 def test_the_jobs_own_memory_is_flat(cluster: FlinkCluster) -> None:
     """As the scatter of its samples has it; checkpoints complete, and hold one deferred rest and not all of them."""
-    places = {"catalogue_entries": CATALOGUE_ENTRIES}
-    with LocalKafka() as kafka, running_bench(kafka.bootstrap_servers, say, cluster, **places) as bench:
-        found = watched(bench, kafka, cluster, MINUTES, rate=6.0, every_s=EVERY_S)
+    with LocalKafka() as kafka:
+        servers = kafka.bootstrap_servers
+        with running_bench(servers, say, cluster, catalogue_entries=CATALOGUE_ENTRIES) as bench:
+            found = watched(bench, kafka, cluster, MINUTES, rate=6.0, every_s=EVERY_S)
     warm = found.warm
     assert {tuple(sample.workers) for sample in found.samples} == {tuple(warm[0].workers)}
     assert sum(sample.decisions for sample in warm) > 0
