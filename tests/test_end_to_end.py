@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from sounds import write_recording
-from stage import truth_of
+from stage import real_recording, truth_of
 
 from pipeline.decisions import DecisionLine
 from pipeline.evaluate import score
@@ -19,10 +19,6 @@ from pipeline.trial import run_trial
 MODES = {"20x": (20.0, 0), "full speed": (None, 0), "shuffled": (20.0, 500), "shuffled at full speed": (None, 500)}
 REORDER_MS = 600
 EXCERPT_S = 120.0
-
-real_recording = pytest.mark.skipif(
-    not os.environ.get("HUSHWORD_RECORDING"), reason="HUSHWORD_RECORDING names no recording"
-)
 
 
 @pytest.fixture(scope="module")

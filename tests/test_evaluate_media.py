@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from known import write_media
 from sounds import write_recording
+from stage import real_recording
 from test_cli import _run
 
 from pipeline.evaluate_media import KnownRecordings
@@ -94,7 +95,7 @@ def test_the_command_says_how_much_of_what_is_known_was_found(
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.skipif(not os.environ.get("HUSHWORD_RECORDING"), reason="HUSHWORD_RECORDING names no recording")
+@real_recording
 def test_the_recordings_of_a_recording_are_known_soon_and_nobody_else_is(capsys: pytest.CaptureFixture[str]) -> None:
     """Through a real Kafka: what the project promises about known media."""
     folder = Path(os.environ["HUSHWORD_RECORDING"])
