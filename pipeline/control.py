@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 from google.protobuf.message import DecodeError
-from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
 from pipeline import metrics
@@ -17,6 +16,7 @@ from pipeline.chunks import LOCALE, WAKE_WORD
 from pipeline.errors import FailedError, InputError
 from pipeline.follow import Follower
 from pipeline.kafka_clients import client_arguments
+from pipeline.kafka_producer import Producer
 from pipeline.matching import load_bits
 from pipeline.messages.hushword_pb2 import Control
 from pipeline.options import Settings
@@ -151,7 +151,7 @@ def publish(settings: Settings, topic: str, values: dict[str, bytes | None]) -> 
 
     """
     try:
-        producer = KafkaProducer(**client_arguments(settings), acks="all", bootstrap_timeout_ms=5000)
+        producer = Producer(**client_arguments(settings), acks="all", bootstrap_timeout_ms=5000)
         try:
             sent = [producer.send(topic, key=key.encode(), value=value) for key, value in values.items()]
             for future in sent:

@@ -212,15 +212,15 @@ def send_again(settings: Settings, chosen: Iterable[Letter]) -> None:
         FailedError: the broker did not take one.
 
     """
-    from kafka import KafkaProducer
     from kafka.errors import KafkaError
 
     from pipeline.broker_faults import why
     from pipeline.kafka_clients import client_arguments
+    from pipeline.kafka_producer import Producer
     from pipeline.wire import REDRIVEN
 
     try:
-        producer = KafkaProducer(
+        producer = Producer(
             **client_arguments(settings),
             acks="all",
             bootstrap_timeout_ms=5000,

@@ -5,12 +5,12 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, Self
 
-from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
 from pipeline.broker_faults import why
 from pipeline.errors import FailedError
 from pipeline.kafka_clients import client_arguments
+from pipeline.kafka_producer import Producer
 from pipeline.options import Settings
 
 _IN_FLIGHT = 2000  # unacknowledged records: 16 MB of the longest chunks
@@ -29,7 +29,7 @@ class Sender:
         self._room = threading.Semaphore(_IN_FLIGHT)
         self._refused: list[BaseException] = []
         try:
-            self._producer = KafkaProducer(
+            self._producer = Producer(
                 **client_arguments(settings),
                 acks="all",
                 linger_ms=5,

@@ -13,12 +13,13 @@ from apache_beam.transforms.userstate import ReadModifyWriteStateSpec
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.timestamp import MIN_TIMESTAMP
 from apache_beam.utils.windowed_value import WindowedValue
-from kafka import KafkaAdminClient, KafkaProducer
+from kafka import KafkaAdminClient
 from kafka.errors import AuthorizationError, KafkaConnectionError, KafkaError, NoError
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from pipeline import metrics
 from pipeline.kafka_clients import REQUEST_TIMEOUT_MS, client_arguments
+from pipeline.kafka_producer import Producer
 from pipeline.messages.hushword_pb2 import Decision, MediaFingerprint
 from pipeline.messages.internal_pb2 import DeadLetter, Progress, Verdicts
 from pipeline.options import Settings
@@ -41,7 +42,7 @@ class WriteVerdicts(beam.DoFn):
 
     def setup(self) -> None:
         """Connect."""
-        self._producer = KafkaProducer(
+        self._producer = Producer(
             **client_arguments(self._settings),
             acks="all",
             linger_ms=0,
@@ -52,7 +53,7 @@ class WriteVerdicts(beam.DoFn):
         )
         # For decisions, which say whether they are late: nobody can take back what waits in a producer.
         prompt_ms = max(PROMPT_MS, self._settings.deadline_ms)
-        self._prompt = KafkaProducer(
+        self._prompt = Producer(
             **client_arguments(self._settings),
             acks="all",
             linger_ms=0,
@@ -63,8 +64,10 @@ class WriteVerdicts(beam.DoFn):
 
     def teardown(self) -> None:
         """Leave the broker."""
-        self._prompt.close(5)
-        self._producer.close(5)
+        try:
+            self._prompt.close(5)
+        finally:
+            self._producer.close(5)
 
     def start_bundle(self) -> None:
         """Nothing is under way yet."""

@@ -296,7 +296,7 @@ def simulated(settings: Settings, broker: Broker, trouble: Trouble, max_held: in
         patch.setattr(decide, "time", broker.clock)
         patch.setattr(decide, "COMPACT_BATCHES", trouble.compact_batches)
         patch.setattr(follow.Following, "start", start)
-        patch.setattr(sinks, "KafkaProducer", lambda **_: Producer(broker))
+        patch.setattr(sinks, "Producer", lambda **_: Producer(broker))
         patch.setattr(sinks, "KafkaAdminClient", lambda **_: Admin(broker))
         patch.setattr(sinks, "a_broker_listens", lambda _: True)
         yield

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 
 import pytest
 from kafka import KafkaAdminClient, KafkaProducer
@@ -72,13 +72,11 @@ def test_offsets_are_committed_when_the_coordinator_has_died(kafka: LocalKafkaCl
             progress = Progress(routes=[DEAD_LETTERS], needed={0: offset})
             do_fn.process(("reader", (DEAD_LETTERS, progress.SerializeToString())))
             group, at = stage.settings.group_id, TopicPartition(stage.settings.audio_topic, 0)
-            admin = KafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
             try:
-                found = admin.list_group_offsets(group)[group]
-            except KafkaError:
+                with closing(KafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)) as admin:
+                    found = admin.list_group_offsets(group)[group]
+            except KafkaError:  # also when it finds no broker: it is asked again
                 return False
-            finally:
-                admin.close()
             return at in found and found[at].offset == offset
 
         def commits_in_time(offset: int) -> None:

@@ -293,7 +293,7 @@ def test_what_names_a_household_goes_when_it_is_said_to(broker: SecuredKafka) ->
 
 def test_every_client_is_made_with_the_settings() -> None:
     """A client that is not would reach a secured broker never, or an unsecured one unasked."""
-    made = re.compile(r"(?<!class )\b(?:Consumer|KafkaConsumer|KafkaProducer|KafkaAdminClient)\(\s*(\S+)")
+    made = re.compile(r"(?<!class )\b(?:Consumer|KafkaConsumer|Producer|KafkaProducer|KafkaAdminClient)\(\s*(\S+)")
     found = [
         (path.name, first)
         for path in Path(pipeline.__file__).parent.rglob("*.py")
