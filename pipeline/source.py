@@ -20,7 +20,7 @@ from apache_beam.io.watermark_estimators import ManualWatermarkEstimator
 from apache_beam.transforms.core import RestrictionProvider
 from apache_beam.utils.timestamp import Duration, Timestamp
 from kafka import TopicPartition
-from kafka.errors import OffsetOutOfRangeError
+from kafka.errors import OffsetOutOfRangeError, TopicAuthorizationFailedError
 
 from matcher.growth import Growth
 from pipeline import metrics
@@ -141,6 +141,7 @@ class FromCommitted(RestrictionProvider):
 
         Raises:
             ReadError: the topic has no partitions, or has lost what is to be read next.
+            TopicAuthorizationFailedError: it is not shown to us.
 
         """
         settings = Settings.model_validate_json(element)
@@ -415,6 +416,11 @@ def _consumer(settings: Settings) -> Any:
 def _partitions(consumer: Any, settings: Settings) -> list[int]:
     found = consumer.partitions_for_topic(settings.audio_topic)
     if not found:
+        # One that is not shown to us is left out without a word; of its offsets the broker says that we may not know.
+        try:
+            consumer.committed(TopicPartition(settings.audio_topic, 0))
+        except TopicAuthorizationFailedError as error:
+            raise TopicAuthorizationFailedError(settings.audio_topic) from error
         raise ReadError(f"topic {settings.audio_topic!r} has no partitions")
     return sorted(found)
 

@@ -18,12 +18,37 @@ from kafka.admin import (
     ScramMechanism,
     UserScramCredentialUpsertion,
 )
+from records import RATE_HZ, noise, pieces
 
 from pipeline.local.kafka import LocalKafka
 from pipeline.local.process import LOOPBACK, free_port
+from pipeline.messages.hushword_pb2 import AudioChunk
+from pipeline.options import Settings, load_settings
+from pipeline.sender import Sender
+from pipeline.topics import topic_names
 
 PASSWORD = "correct horse battery staple"  # noqa: S105
 LISTENERS = ("TLS", "EXPIRED", "ELSEWHERE", "MTLS", "SASL")
+JOB = {"audio": "READ", "decisions": "WRITE", "media": "READ WRITE", "dead_letter": "WRITE", "control": "READ WRITE"}
+
+
+def rights(settings: Settings, of_topics: dict[str, str]) -> list[tuple[str, str, str]]:
+    """Give what a user of the job's group may do with these topics."""
+    names = topic_names(settings)
+    given = [("GROUP", settings.group_id, "READ")]
+    for role, operations in of_topics.items():
+        given += [("TOPIC", names[role], operation) for operation in (*operations.split(), "DESCRIBE_CONFIGS")]
+    return given
+
+
+def hear(sender: Sender, start_us: int, name: str) -> None:
+    """Let three homes hear one thing."""
+    heard = noise(7, 2 * RATE_HZ)
+    for home in range(3):
+        for piece in pieces(f"{name}-{home}", start_us, [100] * 20, samples=heard):
+            sender.send(piece.value, piece.request_id.encode())
+    sender.mark(AudioChunk(low_mark_us=start_us + 3_000_000).SerializeToString())
+    sender.flush()
 
 
 @dataclass(frozen=True)
@@ -65,6 +90,17 @@ class SecuredKafka(LocalKafka):
     def listener(self, name: str) -> str:
         """Give the address of a listener."""
         return f"{LOOPBACK}:{self._ports[name]}"
+
+    def settings_of(self, user: str, own: Settings, password: Path) -> Settings:
+        """Give the settings `own` for a user who comes with TLS and a password."""
+        reached = {
+            "bootstrap_servers": self.listener("SASL"),
+            "security_protocol": "SASL_SSL",
+            "ssl_cafile": self._certificates.folder / "ca.pem",
+            "sasl_username": user,
+            "sasl_password_file": password,
+        }
+        return load_settings(None, {**own.model_dump(), **reached})
 
     def _server_properties(self) -> dict[str, str]:
         own = super()._server_properties()

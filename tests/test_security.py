@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from records import RATE_HZ, noise, pieces
-from secured import PASSWORD, Certificates, SecuredKafka
+from kafka.errors import TopicAuthorizationFailedError
+from secured import JOB, PASSWORD, Certificates, SecuredKafka, hear, rights
 
 import pipeline
 from pipeline.cli import main
@@ -17,23 +17,13 @@ from pipeline.decisions import read_topic
 from pipeline.erase import keeping
 from pipeline.job import build
 from pipeline.kafka_clients import client_arguments
-from pipeline.messages.hushword_pb2 import AudioChunk
 from pipeline.options import Settings, load_settings
 from pipeline.sender import Sender
+from pipeline.source import FromCommitted
 from pipeline.topics import create_topics, topic_names
 from pipeline.trial import Job, RunError, running_job, trial_settings
 
 WITHIN_S = 30.0
-JOB = {"audio": "READ", "decisions": "WRITE", "media": "READ WRITE", "dead_letter": "WRITE", "control": "READ WRITE"}
-
-
-def rights(settings: Settings, of_topics: dict[str, str]) -> list[tuple[str, str, str]]:
-    """Give what a user of the job's group may do with these topics."""
-    names = topic_names(settings)
-    given = [("GROUP", settings.group_id, "READ")]
-    for role, operations in of_topics.items():
-        given += [("TOPIC", names[role], operation) for operation in (*operations.split(), "DESCRIBE_CONFIGS")]
-    return given
 
 
 @pytest.fixture(scope="module")
@@ -228,6 +218,15 @@ def test_every_command_that_connects_says_so_too(
     assert "refused the user 'hushword'" in said.splitlines()[-1]
 
 
+def test_a_reader_that_starts_without_its_right_says_so(reach: Reach) -> None:
+    """And not that the topic, which the broker keeps from it, has nothing in it."""
+    own = Settings(bootstrap_servers=reach.broker.bootstrap_servers)
+    reach.broker.add_user("no-audio", rights(own, {role: JOB[role] for role in JOB if role != "audio"}))
+    settings = reach.broker.settings_of("no-audio", own, reach.password)
+    with pytest.raises(TopicAuthorizationFailedError, match=own.audio_topic):
+        FromCommitted().initial_restriction(settings.model_dump_json())
+
+
 @pytest.mark.parametrize("lost", [("audio", "READ"), pytest.param(("decisions", "WRITE"), marks=pytest.mark.slow)])
 def test_the_job_runs_with_its_rights_and_ends_when_it_loses_one(reach: Reach, lost: tuple[str, str]) -> None:
     """With TLS, a password and the rights of docs/security.md, no more; what is lost is said, and nothing hangs."""
@@ -236,40 +235,20 @@ def test_the_job_runs_with_its_rights_and_ends_when_it_loses_one(reach: Reach, l
     user = f"job-{role}"
     create_topics(own, 1)
     reach.broker.add_user(user, rights(own, JOB))
-    settings = load_settings(
-        None,
-        {
-            **own.model_dump(),
-            "bootstrap_servers": reach.broker.listener("SASL"),
-            "security_protocol": "SASL_SSL",
-            "ssl_cafile": reach.certificates.folder / "ca.pem",
-            "sasl_username": user,
-            "sasl_password_file": reach.password,
-        },
-    )
+    settings = reach.broker.settings_of(user, own, reach.password)
     start_us = round(time.time() * 1e6) - 2_000_000
     with running_job(settings) as job:
         with Sender(own, own.audio_topic) as sender:
-            _send(sender, start_us, "before")
+            hear(sender, start_us, "before")
             _until(job, lambda: len(read_topic(own)) == 3)
             reach.broker.take_right(user, ("TOPIC", topic_names(own)[role], operation))  # type: ignore[index, arg-type]
-            _send(sender, start_us + 60_000_000, "after")
+            hear(sender, start_us + 60_000_000, "after")
         with pytest.raises(RunError) as ended:
             _until(job, lambda: False)
     said = str(ended.value).splitlines()[-1]
     assert said.startswith("hushword: the job ended: TopicAuthorizationFailedError"), said
     assert topic_names(own)[role] in said  # type: ignore[index]
     assert PASSWORD not in str(ended.value)
-
-
-def _send(sender: Sender, start_us: int, name: str) -> None:
-    """Let three homes hear one thing."""
-    heard = noise(7, 2 * RATE_HZ)
-    for home in range(3):
-        for piece in pieces(f"{name}-{home}", start_us, [100] * 20, samples=heard):
-            sender.send(piece.value, piece.request_id.encode())
-    sender.mark(AudioChunk(low_mark_us=start_us + 3_000_000).SerializeToString())
-    sender.flush()
 
 
 def _until(job: Job, condition: Callable[[], bool]) -> None:
