@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from typing import NoReturn
 
 import apache_beam as beam
@@ -15,6 +15,7 @@ from pipeline.decide import DecideRequests
 from pipeline.errors import FailedError
 from pipeline.garbage import freeze_what_is_loaded
 from pipeline.options import Settings
+from pipeline.refusals import refusals_of
 from pipeline.serving import serve
 from pipeline.shared_counts import SharedCounts
 from pipeline.sinks import CommitOffsets, WriteVerdicts
@@ -83,16 +84,20 @@ def _run(settings: Settings, beam_args: Sequence[str], stack: ExitStack) -> None
     if standard.runner is None:
         standard.runner = LOCAL_RUNNER
     signal.signal(signal.SIGTERM, stop)
+    refusals = refusals_of(options)
     pipeline = beam.Pipeline(options=options)
     build(pipeline, settings)
     freeze_what_is_loaded()
     log.info("reading %s at %s", settings.audio_topic, settings.bootstrap_servers)
     try:
         result = pipeline.run()
-        result.wait_until_finish()
+        with refusals or nullcontext():
+            result.wait_until_finish()
     except KeyboardInterrupt:
         stop(signal.SIGINT, None)
     except Exception as error:
+        if refusals is not None and refusals.refused is not None:
+            raise JobError(f"the job ended: {refusals.refused}") from error
         log.exception("the runner gave up")
         cause = _innermost(error)
         if _CONNECTION in cause:

@@ -3,6 +3,8 @@
 import argparse
 from collections.abc import Sequence
 
+from pipeline.local import LocalServiceError
+from pipeline.local.flink_rest import FlinkRest
 from pipeline.options import ConfigError
 
 ANSWER_S = 5.0
@@ -10,7 +12,7 @@ _LOOPBACK = ("127.0.0.1:", "localhost:", "[::1]:")
 
 
 def check_runner(beam_args: Sequence[str]) -> None:
-    """See whether the job server answers, and the worker pool beside it.
+    """See whether the job server answers, the worker pool beside it, and the Flink that is named.
 
     A pool elsewhere is for its task managers to reach, not for us.
 
@@ -19,7 +21,7 @@ def check_runner(beam_args: Sequence[str]) -> None:
 
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for option in ("--runner", "--job_endpoint", "--environment_type", "--environment_config"):
+    for option in ("--runner", "--job_endpoint", "--environment_type", "--environment_config", "--flink_master"):
         parser.add_argument(option)
     given, _ = parser.parse_known_args(beam_args)
     if given.runner != "PortableRunner" or given.job_endpoint is None:
@@ -35,6 +37,11 @@ def check_runner(beam_args: Sequence[str]) -> None:
             f"no worker pool answered at {pool} within {ANSWER_S:.0f} s (Beam's option --environment_config):"
             " `hushword worker-pool` is one"
         )
+    if given.flink_master is not None and not given.flink_master.startswith("["):
+        try:
+            FlinkRest(given.flink_master).jobs()
+        except LocalServiceError as error:
+            raise ConfigError(f"{error} (Beam's option --flink_master)") from error
 
 
 def _answers(address: str) -> bool:

@@ -69,3 +69,11 @@ def test_a_pool_elsewhere_is_for_task_managers_to_reach(listening: str) -> None:
     """From here it may well be out of reach."""
     options = ["--runner=PortableRunner", f"--job_endpoint={listening}", "--environment_type=EXTERNAL"]
     check_runner([*options, "--environment_config=pool.invalid:50000"])
+
+
+def test_a_flink_that_is_not_there(listening: str) -> None:
+    nobody = f"{LOOPBACK}:{free_port()}"
+    options = ["--runner=PortableRunner", f"--job_endpoint={listening}"]
+    with pytest.raises(ConfigError, match=rf"^Flink's REST interface at {nobody} did not answer: .*--flink_master\)$"):
+        check_runner([*options, f"--flink_master={nobody}"])
+    check_runner([*options, "--flink_master=[auto]"])

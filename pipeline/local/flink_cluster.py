@@ -179,6 +179,7 @@ class FlinkCluster(FlinkRest, Startable):
             f"--job_endpoint={LOOPBACK}:{self._job_port}",
             "--environment_type=EXTERNAL",
             f"--environment_config={LOOPBACK}:{self._pool_port}",
+            f"--flink_master={self.rest_address}",
             *self.job_options,
         ]
 

@@ -37,8 +37,16 @@ class Checkpoint:
     path: str  # what --savepoint_path takes
 
 
+@dataclass(frozen=True)
+class Failure:
+    """What made a job restart, or end."""
+
+    at_s: float  # Unix time
+    said: str  # Java's stack trace, with the Python worker's in it
+
+
 class FlinkRest:
-    """The jobs of the job manager at `rest_address` (host and port), where Flink's own page is, too.
+    """The jobs of the job manager at `rest_address`, where Flink's own page is: host and port, or the page's address.
 
     Raises:
         LocalServiceError: from every method, when it does not answer.
@@ -60,6 +68,12 @@ class FlinkRest:
     def running_job(self) -> FlinkJob | None:
         """Give the newest job that has not ended, else None."""
         return next((job for job in self.jobs() if not job.has_ended), None)
+
+    def failures(self, job_id: str) -> list[Failure]:
+        """Give a job's latest failures, newest first."""
+        found = self._rest(f"/jobs/{job_id}/exceptions")["exceptionHistory"]["entries"]
+        failures = (Failure(entry["timestamp"] / 1000, entry["stacktrace"]) for entry in found)
+        return sorted(failures, key=lambda failure: -failure.at_s)
 
     def latest_checkpoint(self, job_id: str) -> Checkpoint | None:
         """Give a job's latest completed checkpoint, None when there is none yet."""
@@ -104,7 +118,8 @@ class FlinkRest:
                 self.cancel(job.job_id)
 
     def _rest(self, path: str, method: str = "GET") -> Any:
-        request = urllib.request.Request(f"http://{self.rest_address}{path}", method=method)
+        address = self.rest_address if "://" in self.rest_address else f"http://{self.rest_address}"
+        request = urllib.request.Request(f"{address.rstrip('/')}{path}", method=method)  # noqa: S310  as it was given
         try:
             with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310  its own address
                 return json.loads(answer.read())

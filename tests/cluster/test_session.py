@@ -112,6 +112,7 @@ def _hand_in(settings: Settings, options: list[str]) -> tuple[int, str]:
 def test_what_cannot_run_ends_with_a_sentence(kafka: str, cluster: FlinkCluster) -> None:
     """A broker, a job server, a worker pool or a job manager that is not there: nothing waits for it."""
     nobody, options = f"{LOOPBACK}:{free_port()}", cluster.pipeline_options
+    of_job_server = [option for option in options if not option.startswith("--flink_master=")]
     with Stage(kafka, "broken") as stage:
         wrong = Settings(**{**stage.settings.model_dump(), "bootstrap_servers": nobody})
         assert _hand_in(wrong, options) == (
@@ -122,9 +123,11 @@ def test_what_cannot_run_ends_with_a_sentence(kafka: str, cluster: FlinkCluster)
         assert (code, line.split(" within")[0]) == (2, f"hushword: no job server answered at {nobody}")
         code, line = _hand_in(stage.settings, [*options, f"--environment_config={nobody}"])
         assert (code, line.split(" within")[0]) == (2, f"hushword: no worker pool answered at {nobody}")
+        code, line = _hand_in(stage.settings, [*options, f"--flink_master={nobody}"])
+        assert (code, line.split(" did not")[0]) == (2, f"hushword: Flink's REST interface at {nobody}")
         cluster.job_manager.kill()
         try:
-            code, line = _hand_in(stage.settings, options)
+            code, line = _hand_in(stage.settings, of_job_server)
         finally:
             cluster.job_manager.start()
             cluster.wait_for_task_managers()
