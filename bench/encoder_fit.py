@@ -147,12 +147,12 @@ def contrast(weights: Weights, energies: jax.Array, heard: jax.Array, words: jax
     return told + DECORRELATION * repeated + jnp.mean(jnp.tanh(bits).mean(axis=0) ** 2)
 
 
-def distil(weights: Weights, energies: jax.Array, heard: jax.Array, words: jax.Array, teacher: Weights) -> jax.Array:
-    """Loss of a student: its own, and its cross-entropy against the teacher's bits, less where those are unsure."""
+def distil(weights: Weights, energies: jax.Array, heard: jax.Array, _words: jax.Array, teacher: Weights) -> jax.Array:
+    """Loss of a student: the contrast of whole fragments, and the bits it misses, unsure ones less."""
     x = seen(energies)
     bits = jax.nn.sigmoid(SURE * responses(teacher, x))
     missed = jnp.mean(optax.sigmoid_binary_cross_entropy(2 * responses(weights, x), bits))
-    return contrast(weights, energies, heard, words) + DISTILLED * missed
+    return contrast(weights, energies, heard, jnp.asarray(WORDS)) + DISTILLED * missed
 
 
 def learn(name: str, loss: Loss, weights: Weights, batches: Batches, progress: PhaseProgress) -> Weights:
