@@ -19,7 +19,7 @@ from rich.progress import track
 
 from matcher.bits import Bits, bits_named
 from matcher.evidence import Calibration
-from matcher.null import Unrelated, every_look, measure
+from matcher.null import Looks, Unrelated, every_look, measure
 from matcher.search import AIRING_HOMES
 from matcher.traffic import averages_of
 from pipeline.recording import Recording, Request
@@ -34,7 +34,7 @@ def main(
     recording: Annotated[Path | None, typer.Option(help="Simulated traffic; made anew when not given.")] = None,
     bits_name: Annotated[str, typer.Option("--bits", help="The kind of bits.")] = "learned64",
     out: Annotated[Path | None, typer.Option(help="The calibration file; the one that ships by default.")] = None,
-    version: Annotated[str, typer.Option(help="Stamped on every decision, after the bits' name.")] = "2026.11.2",
+    version: Annotated[str, typer.Option(help="Stamped on every decision, after the bits' name.")] = "2026.11.3",
     seed: Annotated[int, typer.Option(help="Of the cohort and the averages' homes.")] = 0,
 ) -> None:
     """Measure the null of unrelated requests on simulated traffic, and write it with its provenance."""
@@ -76,7 +76,9 @@ def people_and_airings(
         if len(heard) > 1:
             airings.append([whole[request_id] for request_id in heard])
             announcers.append(voices[heard[0]])
-    averages, of_airing = averages_of([[h[-1] for h in homes] for homes in airings], bits, np.random.default_rng(seed))
+    averages, of_airing = averages_of(
+        [[h.full[0] for h in homes] for homes in airings], bits, np.random.default_rng(seed)
+    )
 
     # A triple takes three people, so people are told apart as strictly as synthetic voices allow: by synthesiser.
     # The voices of one synthesiser share their prosody, as people do not.
@@ -87,11 +89,11 @@ def people_and_airings(
     # An average decides about one person alone, so there every other voice counts, kin of the advertisement's too.
     apart = _disjoint([voice_parts(voices[r.request_id]) for r in people], [voice_parts(voice) for voice in announcers])
     unrelated = Unrelated(
-        words=np.stack([whole[r.request_id] for r in people], axis=1),
+        people=Looks.of_all([whole[r.request_id] for r in people]),
         strangers=(makers[:, None] != makers[None]) & (speakers[:, None] != speakers[None]),
         averages=averages,
         average_strangers=apart[:, of_airing],
-        airings=[np.stack(homes[:AIRING_HOMES], axis=1) for homes in airings],
+        airings=[Looks.of_all(homes[:AIRING_HOMES]) for homes in airings],
         airing_strangers=beside,
     )
     return (

@@ -200,8 +200,9 @@ def grow(samples: npt.NDArray[np.int16], request: Request, bits: str) -> Iterabl
             heard_ms = (at + len(part)) * 1000 // SAMPLE_RATE_HZ
             end_us = start_us + heard_ms * 1000
             yield Growth(
-                request.request_id, request.household, request.device, start_us, end_us, words, heard_ms, end_us
-            )
+                request.request_id, request.household, request.device, start_us, end_us, words,
+                fingerprint.level_range_db, heard_ms, end_us,
+            )  # fmt: skip
 
 
 def _voices_of(recording: Recording, lines: list[DecisionLine], request_id: str) -> set[str]:

@@ -1,4 +1,4 @@
-"""Trials that are not built: averages that keep their votes' margins, and an SNR estimated from a request's energies.
+"""Trials beside what is built: averages that keep their votes' margins, and other ways to tell how wide a null is.
 
 `python -m bench.trials RECORDING...` prints what docs/bits.md says of them: of an event's homes that did not vote, the
 share that its average finds, and the share of pairs of homes. Every variant at the score that strangers, single people
@@ -18,8 +18,8 @@ from bench.calibrate import truth_of, voice_parts
 from matcher.bits import bits_named, frame_count, word_count
 from matcher.event import HOLDING_RATE
 from matcher.evidence import ALIGNMENTS, MIN_WORDS, shipped_calibration
-from matcher.fingerprint import FULL_MS, seed_of
-from matcher.grid import FilterBank
+from matcher.fingerprint import FULL_MS, level_range_db, seed_of
+from matcher.grid import FilterBank, frame_levels
 from matcher.kernels import rates_against_others
 from matcher.null import fit_tail, pair_matrix
 from pipeline.recording import Recording
@@ -49,8 +49,15 @@ class Heard:
     voice: frozenset[str]
     snr_db: float
 
+    def own_null(self, audio_ms: int) -> Floats:
+        """Own null of so much audio, as the matcher has it."""
+        heard = self.energies[: frame_count(audio_ms)]
+        levels_db = np.empty(len(heard), np.float32)
+        frame_levels(heard, levels_db)
+        return CALIBRATION.own_null(self.words[: word_count(len(heard), BITS)], level_range_db(levels_db))
+
     def estimate_db(self, audio_ms: int) -> float:
-        """How far the loud frames stand above the quiet ones, mean of the bands."""
+        """How far the loud frames stand above the quiet ones band by band, mean of the bands."""
         quiet, loud = np.percentile(self.energies[: frame_count(audio_ms)], (10, 90), axis=0)
         return float(np.mean(loud - quiet)) * 10 / np.log(10)
 
@@ -106,7 +113,7 @@ def lowest_rates(requests: Floats, averages: Floats) -> Floats:
 
 
 def by_fifths(scores: Floats, null: npt.NDArray[np.bool_], estimates: Floats) -> Floats:
-    """Scores less their null's mean, over its deviation, each within a fifth of the strangers' estimates."""
+    """Scores less their null's mean, over its deviation, both within a fifth of the strangers' estimates."""
     fifth, out = np.searchsorted(np.quantile(estimates[null], (0.2, 0.4, 0.6, 0.8)), estimates), scores.copy()
     for part in range(5):
         strangers = scores[null & (fifth == part)]
@@ -114,9 +121,9 @@ def by_fifths(scores: Floats, null: npt.NDArray[np.bool_], estimates: Floats) ->
     return out
 
 
-def own_shifts(heard: list[Heard], n: int = FULL) -> Floats:
-    """Own shifts of the first n words."""
-    return np.array([CALIBRATION.own_shift(one.words[:n]) for one in heard], np.float32)
+def own_nulls(heard: list[Heard], audio_ms: int = FULL_MS) -> Floats:
+    """Own nulls of so much audio: float32 (R, 2)."""
+    return np.array([one.own_null(audio_ms) for one in heard])
 
 
 def limit(null: Floats) -> float:
@@ -142,9 +149,11 @@ def averages(heard: list[Heard], rng: np.random.Generator) -> None:
         weighted = np.stack([weigh(votes(homes[:size], by_snr)) for size, homes in drawn]).astype(np.float32)
         n = word_count(frame_count(audio_ms), BITS)
         rates, shifts = lowest_rates(bits[:, :n].copy(), weighted), lowest_rates(cohort, weighted).mean(0)
-        scores = own_shifts(heard, n)[:, None] + shifts - rates
+        own = own_nulls(heard, audio_ms)
+        scores = own[:, :1] + shifts - rates
         estimates = np.array([[one.estimate_db(audio_ms)] for one in heard], np.float32).repeat(len(drawn), axis=1)
-        for kind, of_score in ("", scores), (", by fifths", by_fifths(scores, apart, estimates)):
+        fifths = by_fifths(scores, apart, estimates)
+        for kind, of_score in ("", scores / own[:, 1:]), (", one width", scores), (", width by SNR", fifths):
             of_size = {size: limit(of_score[apart & (sizes == size)]) for size in SIZES}
             passed = (of_score > [of_size[size] for size in sizes])[rows, columns]
             groups = [np.ones_like(noisy), *(sizes[columns] == size for size in SIZES), noisy, ~noisy]
@@ -167,10 +176,16 @@ def pairs(heard: list[Heard], rng: np.random.Generator) -> None:
     print(f"{np.count_nonzero(apart)} pairs of strangers, {np.count_nonzero(same)} of homes: all, a noisy one, other")
     for audio_ms in AUDIO_MS:
         n = word_count(frame_count(audio_ms), BITS)
-        scores = own_shifts(both, n)[:, None] + own_shifts(both) - pair_matrix(words, words, n, FULL)[0]
+        own, full = own_nulls(both, audio_ms), own_nulls(both)
+        scores = own[:, :1] + full[:, 0] - pair_matrix(words, words, n, FULL)[0]
         estimates = np.minimum(np.array([[one.estimate_db(audio_ms)] for one in both]), whole_db)
-        fifths = {", by fifths": estimates, ", by fifths of the true SNR": lower_db}
-        for kind, of_score in {"": scores, **{k: by_fifths(scores, apart, v) for k, v in fifths.items()}}.items():
+        kinds = {
+            "": scores / (own[:, 1:] * full[:, 1]),
+            ", one width": scores,
+            ", width by SNR": by_fifths(scores, apart, estimates),
+            ", width by true SNR": by_fifths(scores, apart, lower_db),
+        }
+        for kind, of_score in kinds.items():
             passed = of_score > np.quantile(of_score[apart], 1 - 1e-4)
             groups = np.ones_like(apart), lower_db < NOISY_DB, lower_db >= NOISY_DB
             shares = [np.average(passed, weights=weights * group) for group in groups]

@@ -24,20 +24,20 @@ class Blocked(Catalogue):
         """Tell whether an average, or what an event has of one, is blocked by its name or by its sound."""
         if not self.averages:
             return False
-        return media_id in self.averages or self.sounds(words, self.calibration.own_shift(words), counts)
+        return media_id in self.averages or self.sounds(words, self.calibration.own_null(words), counts)
 
-    def sounds(self, words: npt.NDArray[np.uint64], shift: float, counts: Counter[str]) -> bool:
+    def sounds(self, words: npt.NDArray[np.uint64], own: npt.NDArray[np.float32], counts: Counter[str]) -> bool:
         """Tell whether a fingerprint sounds like something that is blocked.
 
         Args:
             words: uint64 (n,).
-            shift: its `Calibration.own_shift`.
+            own: float32 (2,), its `Calibration.own_null`.
             counts: takes the comparisons, and whether it does.
 
         """
         if not self.averages:
             return False
-        match, tried = self.best(words, shift, 0)
+        match, tried = self.best(words, own, 0)
         counts["catalogue_comparisons"] += tried
         found = match is not None and match[1].score >= self.calibration.template.threshold(BLOCK_BUDGET, tried)
         counts["blocked"] += found

@@ -54,7 +54,7 @@ class Catalogue:
         """Start empty."""
         self._words = np.zeros((0, MAX_WORDS), np.uint64)
         self._lengths = np.zeros(0, np.int32)
-        self._shifts = np.zeros(0, np.float32)
+        self._owns = np.zeros((0, 2), np.float32)
         self._from_us = np.zeros(0, np.int64)
         self._until_us = np.zeros(0, np.int64)
         self._rows: list[Average | None] = []
@@ -79,7 +79,7 @@ class Catalogue:
         n = len(average.words)
         self._words[row, :n] = average.words
         self._lengths[row] = n
-        self._shifts[row] = self.calibration.own_shift(average.words)
+        self._owns[row] = self.calibration.own_null(average.words)
         self._from_us[row] = average.valid_from_us
         self._until_us[row] = average.valid_until_us
         self._next_expiry_us = min(self._next_expiry_us, average.valid_until_us)
@@ -113,18 +113,19 @@ class Catalogue:
         self._next_expiry_us = min((a.valid_until_us for a in self.averages.values()), default=NEVER_US)
         return over
 
-    def shift(self, media_id: str) -> float:
-        """Own null mean of an average less the calibration's."""
-        return float(self._shifts[self._row_of[media_id]])
+    def own(self, media_id: str) -> npt.NDArray[np.float32]:
+        """Own null of an average, float32 (2,), as `Calibration.own_null` gives it."""
+        own: npt.NDArray[np.float32] = self._owns[self._row_of[media_id]]
+        return own
 
     def best(
-        self, words: npt.NDArray[np.uint64], shift: float, at_us: int
+        self, words: npt.NDArray[np.uint64], own: npt.NDArray[np.float32], at_us: int
     ) -> tuple[tuple[Average, Evidence] | None, int]:
         """Hold a growing fingerprint against every average that is valid at this event time.
 
         Args:
             words: uint64 (n,), the request's words so far.
-            shift: the request's own null mean less the calibration's.
+            own: float32 (2,), the request's `Calibration.own_null`.
             at_us: event time.
 
         Returns:
@@ -135,7 +136,7 @@ class Catalogue:
         rows = self._valid_rows(at_us)
         if not len(rows):
             return None, 0
-        found = scan(self.calibration, words, shift, self._words, self._lengths, self._shifts, rows)
+        found = scan(self.calibration, words, own, self._words, self._lengths, self._owns, rows)
         top = int(np.argmax(found.scores))
         average = self._rows[int(rows[top])]
         if found.words[top] == 0 or average is None:
@@ -166,7 +167,7 @@ class Catalogue:
         more = new - old
         self._words = np.concatenate((self._words, np.zeros((more, MAX_WORDS), np.uint64)))
         self._lengths = np.concatenate((self._lengths, np.zeros(more, np.int32)))
-        self._shifts = np.concatenate((self._shifts, np.zeros(more, np.float32)))
+        self._owns = np.concatenate((self._owns, np.zeros((more, 2), np.float32)))
         self._from_us = np.concatenate((self._from_us, np.zeros(more, np.int64)))
         self._until_us = np.concatenate((self._until_us, np.zeros(more, np.int64)))
         self._rows += [None] * more

@@ -1,10 +1,11 @@
 """How sure a match is.
 
 A bit error rate means nothing by itself: it depends on how many words were compared, on how many alignments the lowest
-was picked from, and on the two requests (a noisy one is closer to everything). A *score* is therefore the number of
-standard deviations by which a rate lies under the null: what two requests with different sounds give, at that many
-words, each request's own null mean taken off. Thresholds come from a false-ignore budget through the tail of the
-measured null. All measured numbers are in a calibration file; docs/calibration.md says how they were measured.
+was picked from, and on the two requests (one is closer to everything than another, or scatters more about it). A
+*score* is therefore the number of standard deviations by which a rate lies under the null: what two requests with
+different sounds give, at that many words, each request's own null mean taken off and its own width divided by.
+Thresholds come from a false-ignore budget through the tail of the measured null. All measured numbers are in a
+calibration file; docs/calibration.md says how they were measured.
 """
 
 import functools
@@ -88,7 +89,11 @@ class Calibration:
         cohort: uint64 (C, width), full fingerprints of unrelated requests: the yardstick of own null means.
         words: int32 (G,), numbers of words at which the null was measured, rising.
         mean: float64 (G,), mean lowest bit error rate of unrelated pairs there.
-        deviation: float64 (G,), standard deviation of the same after both own means are taken off.
+        deviation: float64 (G,), standard deviation of the same after both own means are taken off, for requests of the
+            typical range of levels.
+        typical_db: float64 (G,), the median range of their levels (`Fingerprint.level_range_db`).
+        least_db: float64 (G,), what nearly all have: below it nothing is known, and it is taken for this.
+        widening: float64 (G,), by how many e-folds a request's null gets wider with each dB more of range.
         triple: tail of the best triple score of a request among n concurrent ones, over all its looks.
         beside: tail of the best triple of a request with two homes of one of n airings that it did not hear: the two
             agree with each other for good reason, so chance has to bring only one sound near another.
@@ -102,6 +107,9 @@ class Calibration:
     words: npt.NDArray[np.int32]
     mean: npt.NDArray[np.float64]
     deviation: npt.NDArray[np.float64]
+    typical_db: npt.NDArray[np.float64]
+    least_db: npt.NDArray[np.float64]
+    widening: npt.NDArray[np.float64]
     triple: Tail
     beside: Tail
     template: Tail
@@ -112,6 +120,12 @@ class Calibration:
         """Mean and deviation for every number of words up to MAX_WORDS."""
         at = np.arange(MAX_WORDS + 1)
         return np.interp(at, self.words, self.mean), np.interp(at, self.words, self.deviation)
+
+    @functools.cached_property
+    def _range_curves(self) -> tuple[npt.NDArray[np.float64], ...]:
+        """Typical and least range and the widening, likewise."""
+        at = np.arange(MAX_WORDS + 1)
+        return tuple(np.interp(at, self.words, curve) for curve in (self.typical_db, self.least_db, self.widening))
 
     @functools.cached_property
     def _cohort_columns(self) -> npt.NDArray[np.uint64]:
@@ -130,15 +144,13 @@ class Calibration:
             tail.check()
         if self.cohort.ndim != 2 or not len(self.cohort) or not MIN_WORDS <= self.cohort.shape[1] <= MAX_WORDS:
             raise CalibrationError(f"a cohort of shape {self.cohort.shape}: it takes whole fingerprints")
-        if (
-            not points
-            or self.mean.shape != (points,)
-            or self.deviation.shape != (points,)
-            or (np.diff(self.words) <= 0).any()
-        ):
-            raise CalibrationError("mean and deviation must belong to rising numbers of words")
-        if not (np.isfinite(self.mean).all() and np.isfinite(self.deviation).all() and (self.deviation > 0).all()):
-            raise CalibrationError("means and deviations must be numbers, deviations over 0")
+        curves = self.mean, self.deviation, self.typical_db, self.least_db, self.widening
+        if not points or any(curve.shape != (points,) for curve in curves) or (np.diff(self.words) <= 0).any():
+            raise CalibrationError("means, deviations and ranges must belong to rising numbers of words")
+        if not all(np.isfinite(curve).all() for curve in curves) or not (self.deviation > 0).all():
+            raise CalibrationError("means, deviations and ranges must be numbers, deviations over 0")
+        if (self.widening < 0).any():
+            raise CalibrationError("a null that gets narrower with the range of levels")
 
     def null_mean(self, words: int) -> float:
         """Mean lowest bit error rate of unrelated requests over so many words."""
@@ -148,34 +160,45 @@ class Calibration:
         self,
         rates: npt.NDArray[np.float32],
         words: npt.NDArray[np.int32],
-        own_shift: float,
-        shifts: npt.NDArray[np.float32],
+        own: npt.NDArray[np.float32],
+        owns: npt.NDArray[np.float32],
     ) -> npt.NDArray[np.float64]:
         """Standard deviations under the null, of one request against many.
 
         Args:
             rates: float32 (m,), lowest bit error rates.
             words: int32 (m,), the shorter side's words.
-            own_shift: the one request's null mean less the calibration's at its own length.
-            shifts: float32 (m,), the same of the many.
+            own: float32 (2,), the one's `own_null`.
+            owns: float32 (m, 2), those of the many.
 
         Returns:
             float64 (m,).
 
         """
         mean, deviation = self.curves
-        scores: npt.NDArray[np.float64] = (mean[words] + own_shift + shifts - rates) / deviation[words]
+        expected = mean[words] + float(own[0]) + owns[:, 0]
+        scores: npt.NDArray[np.float64] = (expected - rates) / (deviation[words] * float(own[1]) * owns[:, 1])
         return scores
 
-    def own_shift(self, words: npt.NDArray[np.uint64]) -> float:
-        """How much closer to everything a fingerprint is than most are: its null mean less that of its length.
+    def own_null(self, words: npt.NDArray[np.uint64], level_range_db: float | None = None) -> npt.NDArray[np.float32]:
+        """How a fingerprint's null differs from that of its length.
 
         Args:
             words: uint64 (n,), all words so far.
+            level_range_db: of its levels; None: that of an average, which counts as typical.
+
+        Returns:
+            float32 (2,): its mean less the calibration's, below 0 for what is closer to everything than most are; and
+            how many times as wide it is. Loud speech in a quiet room agrees with other such speech by chance, in its
+            pauses if nothing else, which noise does not.
 
         """
         mean: float = mean_lowest_rate(words, self._cohort_columns, ALIGNMENTS, MIN_WORDS)
-        return mean - self.null_mean(len(words))
+        wide = 1.0
+        if level_range_db is not None:
+            typical_db, least_db, widening = (float(curve[len(words)]) for curve in self._range_curves)
+            wide = math.exp(widening * (max(level_range_db, least_db) - typical_db))
+        return np.array([mean - self.null_mean(len(words)), wide], np.float32)
 
     def to_bytes(self) -> bytes:
         """Serialise; `from_bytes` gives it back."""
@@ -187,7 +210,10 @@ class Calibration:
             "template": vars(self.template),
             "provenance": dict(self.provenance),
         }
-        return packed(header, cohort=self.cohort, words=self.words, mean=self.mean, deviation=self.deviation)
+        return packed(
+            header, cohort=self.cohort, words=self.words, mean=self.mean, deviation=self.deviation,
+            typical_db=self.typical_db, least_db=self.least_db, widening=self.widening,
+        )  # fmt: skip
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Calibration":
@@ -206,6 +232,9 @@ class Calibration:
                 words=arrays["words"],
                 mean=arrays["mean"],
                 deviation=arrays["deviation"],
+                typical_db=arrays["typical_db"],
+                least_db=arrays["least_db"],
+                widening=arrays["widening"],
                 triple=Tail(**header["triple"]),
                 beside=Tail(**header["beside"]),
                 template=Tail(**header["template"]),
@@ -277,10 +306,10 @@ class Comparison:
 def compare(
     calibration: Calibration,
     words: npt.NDArray[np.uint64],
-    shift: float,
+    own: npt.NDArray[np.float32],
     many: npt.NDArray[np.uint64],
     lengths: npt.NDArray[np.int32],
-    shifts: npt.NDArray[np.float32],
+    owns: npt.NDArray[np.float32],
     rows: npt.NDArray[np.int64],
 ) -> Comparison:
     """Hold one growing fingerprint against some rows of many.
@@ -288,10 +317,10 @@ def compare(
     Args:
         calibration: gives the scores.
         words: uint64 (n,), the one's words so far.
-        shift: its `Calibration.own_shift`.
+        own: float32 (2,), its `Calibration.own_null`.
         many: uint64 (R, width).
         lengths: int32 (R,), words filled in each row.
-        shifts: float32 (R,), the rows' own shifts.
+        owns: float32 (R, 2), the rows' own nulls.
         rows: int64 (m,), which to compare with.
 
     """
@@ -299,7 +328,7 @@ def compare(
     one_against_many(words, many, lengths, rows, ALIGNMENTS, MIN_WORDS, rates, alignments, compared)
     # The null is tabulated by the shorter side's words, whatever the alignment leaves of them.
     nominal = np.minimum(lengths[rows], np.int32(len(words)))
-    scores = calibration.scores(rates, nominal, shift, shifts[rows])
+    scores = calibration.scores(rates, nominal, own, owns[rows])
     scores[(compared == 0) | (nominal < calibration.words[0])] = -np.inf
     return Comparison(scores, rates, compared, alignments)
 
@@ -307,10 +336,10 @@ def compare(
 def scan(
     calibration: Calibration,
     words: npt.NDArray[np.uint64],
-    shift: float,
+    own: npt.NDArray[np.float32],
     many: npt.NDArray[np.uint64],
     lengths: npt.NDArray[np.int32],
-    shifts: npt.NDArray[np.float32],
+    owns: npt.NDArray[np.float32],
     rows: npt.NDArray[np.int64],
 ) -> Comparison:
     """Do as `compare` at a third of the cost: rows that half of the words say are not near have their figures of those.
@@ -320,7 +349,7 @@ def scan(
     m = len(rows)
     found = Comparison(np.empty(m), np.empty(m, np.float32), np.empty(m, np.int32), np.empty(m, np.int32))
     scan_many(
-        words, shift, many, lengths, shifts, rows, ALIGNMENTS, MIN_WORDS, *calibration.curves,
+        words, own, many, lengths, owns, rows, ALIGNMENTS, MIN_WORDS, *calibration.curves,
         int(calibration.words[0]), NEAR_SCORE, found.scores, found.rates, found.alignments, found.words,
     )  # fmt: skip
     return found

@@ -7,13 +7,15 @@ import numpy as np
 import numpy.typing as npt
 
 from matcher.bits import HOPS_PER_WORD, Bits, frame_count, word_count
-from matcher.grid import BANDS, HOP_MS, SAMPLE_RATE_HZ, FilterBank
+from matcher.grid import BANDS, HOP_MS, SAMPLE_RATE_HZ, FilterBank, frame_levels
 
 # At the first look some of the clearest cases are sure already. What follows the last is silence after the command,
 # which only dilutes a match.
 FIRST_LOOK_MS = 800
 LOOK_MS = 80
 FULL_MS = 2160
+# The range of a request's levels lies between these of its frames: what is said above what the room makes beside it.
+LOUD_SHARE, QUIET_SHARE = 0.9, 0.1
 # How far from its offset the response of a request's clear bit is, a third of its standard deviation.
 REQUEST_CLEAR = 0.42
 # No kind of bits gives more words than one a word's time.
@@ -46,6 +48,7 @@ class Fingerprint:
         self._energies = [np.empty((0, BANDS), np.float32)]
         self._frames, self._full_frames = 0, frame_count(full_ms)
         self._words, self._clear = np.empty((2, 0), np.uint64)
+        self._levels = np.empty(0, np.float32)
         self._samples = 0
         self._looked_ms = 0
         self._listened_ms = 0
@@ -95,6 +98,11 @@ class Fingerprint:
         return self._words[: word_count(frame_count(FULL_MS), self._bits)]
 
     @property
+    def level_range_db(self) -> float:
+        """How far the loud frames of the audio up to the latest look, or up to FULL_MS, stand above the quiet ones."""
+        return level_range_db(self._levels[: frame_count(FULL_MS)])
+
+    @property
     def full(self) -> bool:
         """Whether more audio would add nothing."""
         return self._audio_ms >= self._full_ms
@@ -107,6 +115,10 @@ class Fingerprint:
         kept = self._first_frame()
         energies = np.concatenate(self._energies)
         start = len(self._words) - kept // HOPS_PER_WORD
+        heard = energies[len(self._levels) - kept :]
+        levels = np.empty(len(heard), np.float32)
+        frame_levels(heard, levels)
+        self._levels = np.concatenate((self._levels, levels))
         new, clear = self._bits.marked_words(energies, start, REQUEST_CLEAR)
         if len(new):
             self._words = np.concatenate((self._words, new))
@@ -119,6 +131,14 @@ class Fingerprint:
         """Frame from which on the next words need the energies: the first of a word."""
         before = -(-self._bits.frames_before // HOPS_PER_WORD)
         return HOPS_PER_WORD * max(0, len(self._words) - before)
+
+
+def level_range_db(levels_db: npt.NDArray[np.float32]) -> float:
+    """Give the range of some frames' levels, in dB: float32 (n,), 0 of none."""
+    if not len(levels_db):
+        return 0.0
+    rising, last = np.sort(levels_db), len(levels_db) - 1
+    return float(rising[round(LOUD_SHARE * last)] - rising[round(QUIET_SHARE * last)])
 
 
 def whole_fingerprint(

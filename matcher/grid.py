@@ -5,6 +5,7 @@ between 200 and 4000 Hz carry what a television, a room and a telephone-band mic
 """
 
 import functools
+import math
 
 import numba as nb
 import numpy as np
@@ -143,6 +144,22 @@ def log_energies(samples: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     band_energies(spectra, *band_weights(), out)
     logarithms: npt.NDArray[np.float32] = np.log(out + _FLOOR)
     return logarithms
+
+
+@nb.njit(nb.void(nb.types.Array(nb.float32, 2, "C", readonly=True), nb.float32[::1]), cache=True, nogil=True)
+def frame_levels(energies: npt.NDArray[np.float32], out: npt.NDArray[np.float32]) -> None:
+    """Levels of frames: the power of all bands together.
+
+    Args:
+        energies: float32 (frames, BANDS), natural logarithms, as `log_energies` gives them.
+        out: float32 (frames,), overwritten, in dB.
+
+    """
+    for frame in range(energies.shape[0]):
+        power = 0.0
+        for band in range(energies.shape[1]):
+            power += math.exp(energies[frame, band])
+        out[frame] = 10 * math.log10(power)
 
 
 class FilterBank:

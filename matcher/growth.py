@@ -19,6 +19,7 @@ class Growth:
         start_us: capture time of the request's first sample.
         end_us: capture time of the last sample heard.
         words: uint64 (n,), all words so far.
+        level_range_db: how far its loud frames stand above its quiet ones so far, as `Fingerprint` has it.
         audio_ms: audio of the request that had arrived.
         appended_us: broker's append time of the chunk that brought it to this look.
         leaning: what known media it agrees with, if not enough to be recognised.
@@ -32,6 +33,7 @@ class Growth:
     start_us: int
     end_us: int
     words: npt.NDArray[np.uint64]
+    level_range_db: float
     audio_ms: int
     appended_us: int
     known: KnownMatch | None = None

@@ -33,6 +33,7 @@ def popcount(typingctx, word):  # type: ignore[no-untyped-def] # noqa: ANN001, A
 
 _words_in = nb.types.Array(nb.uint64, 1, "C", readonly=True)
 _rows_in = nb.types.Array(nb.uint64, 2, "C", readonly=True)
+_own_in = nb.types.Array(nb.float32, 1, "C", readonly=True)
 _curve_in = nb.types.Array(nb.float64, 1, "C", readonly=True)
 
 # Rows that are compared at once: as many words as the widest registers hold.
@@ -211,7 +212,7 @@ def one_against_many(
 
 @nb.njit(
     nb.void(
-        _words_in, nb.float64, _rows_in, nb.int32[::1], nb.float32[::1], nb.int64[::1], nb.int32[::1], nb.int64,
+        _words_in, _own_in, _rows_in, nb.int32[::1], nb.float32[:, ::1], nb.int64[::1], nb.int32[::1], nb.int64,
         _curve_in, _curve_in, nb.int64, nb.float64, nb.float64[::1], nb.float32[::1], nb.int32[::1], nb.int32[::1],
     ),
     cache=True,
@@ -219,10 +220,10 @@ def one_against_many(
 )  # fmt: skip
 def scan_many(
     query: _U8,
-    own_shift: float,
+    own: _F4,
     many: _U8,
     lengths: _I4,
-    shifts: _F4,
+    owns: _F4,
     rows: npt.NDArray[np.int64],
     alignments: _I4,
     min_words: int,
@@ -242,10 +243,10 @@ def scan_many(
 
     Args:
         query: uint64 (n,), the words so far.
-        own_shift: the query's own null mean less the calibration's.
+        own: float32 (2,), by how much the query's own null mean is off, and how many times as wide its null is.
         many: uint64 (R, width).
         lengths: int32 (R,), words filled in each row of `many`.
-        shifts: float32 (R,), the rows' own shifts.
+        owns: float32 (R, 2), the same of the rows.
         rows: int64 (m,), which rows to compare with.
         alignments: int32 (A,), in words; the even ones are tried first.
         min_words: alignments that leave fewer words in common are passed over; half as many of every second word.
@@ -304,12 +305,13 @@ def scan_many(
         for lane in range(lanes):
             at = rows[first + lane]
             shorter = min(lengths[at], len(query))
-            expected = mean[shorter] + own_shift + shifts[at]
+            expected = mean[shorter] + own[0] + owns[at, 0]
+            wide = deviation[shorter] * own[1] * owns[at, 1]
             rate, alignment, words = rates[lane], best[lane], common[lane]
-            if words and shorter >= least_words and (expected - rate) / deviation[shorter] > near_score:
+            if words and shorter >= least_words and (expected - rate) / wide > near_score:
                 rate, alignment, words = lowest_rate(query, many[at], lengths[at], alignments, min_words)
             known = words > 0 and shorter >= least_words
-            out_score[first + lane] = (expected - rate) / deviation[shorter] if known else -np.inf
+            out_score[first + lane] = (expected - rate) / wide if known else -np.inf
             out_rate[first + lane], out_alignment[first + lane], out_words[first + lane] = rate, alignment, words
 
 

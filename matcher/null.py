@@ -6,6 +6,7 @@ The method, step by step, is in docs/calibration.md.
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numba as nb
 import numpy as np
@@ -23,6 +24,10 @@ from matcher.search import EDGE_SCORE
 TAIL_SHARE = 0.01
 # The same for pairs, of which there are more; and what a normal variable exceeds with probability 1e-5.
 PAIR_TAIL_SHARE = 0.001
+# How the null widens with the range of levels is read off what a thousandth of the pairs exceed, in so many parts of
+# them by their range. A range below that of a twentieth of the people is taken for theirs: of so little range nothing
+# is known, and a hum in two homes must not make them sure.
+WIDENING_SHARE, WIDENING_PARTS, LEAST_RANGE = 0.001, 10, 0.05
 # How much of the difference between looks a score makes up for. All of it would give every look the same share of the
 # budget; with less of it the early ones get more, where most decisions fall.
 EASING = 0.65
@@ -36,27 +41,54 @@ class NullError(ValueError):
 
 
 @dataclass(frozen=True, eq=False)
+class Looks:
+    """Fingerprints of R full requests at each of their L looks.
+
+    Attributes:
+        words: uint64 (L, R, width), of which look l fills `look_words`[l].
+        ranges_db: float32 (L, R), the range of their levels by then.
+
+    """
+
+    words: npt.NDArray[np.uint64]
+    ranges_db: npt.NDArray[np.float32]
+
+    @staticmethod
+    def of_all(each: "Sequence[Looks]") -> "Looks":
+        """Give the looks of all of several."""
+        return Looks(
+            np.concatenate([one.words for one in each], axis=1), np.concatenate([one.ranges_db for one in each], axis=1)
+        )
+
+    @property
+    def full(self) -> npt.NDArray[np.uint64]:
+        """The fingerprints at their last look, uint64 (R, width)."""
+        full: npt.NDArray[np.uint64] = self.words[-1]
+        return full
+
+
+@dataclass(frozen=True, eq=False)
 class Unrelated:
     """Fingerprints of requests by single persons, all of them full at their last look.
 
     Attributes:
-        words: uint64 (L, R, width): of each of the looks, `look_words` words of every request.
+        people: the R requests.
         strangers: bool (R, R), symmetric: pairs by different persons. Others are never held against each other,
             because a synthetic voice that repeats its words makes the same sound.
         averages: averages of media events, uint64 (n,) each.
         average_strangers: bool (R, len(averages)): by different persons.
-        airings: fingerprints of some homes that heard one medium, uint64 (L, homes, width) each.
+        airings: of some homes that heard one medium each.
         airing_strangers: bool (R, len(airings)): by different persons.
         apart: bool (R, R), symmetric: strangers, and different persons who are never compared, as they say different
             wake words; they are in each other's cohort all the same. None: everybody may be compared.
 
     """
 
-    words: npt.NDArray[np.uint64]
+    people: Looks
     strangers: npt.NDArray[np.bool_]
     averages: Sequence[npt.NDArray[np.uint64]]
     average_strangers: npt.NDArray[np.bool_]
-    airings: Sequence[npt.NDArray[np.uint64]]
+    airings: Sequence[Looks]
     airing_strangers: npt.NDArray[np.bool_]
     apart: npt.NDArray[np.bool_] | None = None
 
@@ -66,10 +98,8 @@ def look_words(bits: Bits) -> list[int]:
     return [word_count(frame_count(ms), bits) for ms in range(FIRST_LOOK_MS, FULL_MS + 1, LOOK_MS)]
 
 
-def every_look(
-    samples: npt.NDArray[np.int16] | npt.NDArray[np.float32], request_id: str, bits: Bits
-) -> npt.NDArray[np.uint64] | None:
-    """Fingerprints of one request at each of its looks.
+def every_look(samples: npt.NDArray[np.int16] | npt.NDArray[np.float32], request_id: str, bits: Bits) -> Looks | None:
+    """One request at each of its looks.
 
     Args:
         samples: (n,) at 16 kHz.
@@ -77,18 +107,18 @@ def every_look(
         bits: the kind of bits.
 
     Returns:
-        uint64 (L, width), of which row l holds `look_words`[l] words; None when the request ends before its last look.
+        The looks of this one; None when the request ends before its last look.
 
     """
     lengths = look_words(bits)
-    out = np.zeros((len(lengths), lengths[-1]), np.uint64)
+    out = Looks(np.zeros((len(lengths), 1, lengths[-1]), np.uint64), np.zeros((len(lengths), 1), np.float32))
     fingerprint, at = Fingerprint(request_id, bits), 0
     for look, n in enumerate(lengths):
         end = (FIRST_LOOK_MS + look * LOOK_MS) * SAMPLE_RATE_HZ // 1000
         words = fingerprint.grow(samples[at:end])
         if words is None:
             return None
-        out[look, :n], at = words, end
+        out.words[look, 0, :n], out.ranges_db[look], at = words, fingerprint.level_range_db, end
     return out
 
 
@@ -258,39 +288,72 @@ def measure(
     if isinstance(bits, LearnedBits):
         provenance = provenance | {FILTERS: bits.digest}
     rng = np.random.default_rng(seed)
-    people = unrelated.words.shape[1]
-    if people < cohort_size or not unrelated.averages or not unrelated.airings:
+    people = unrelated.people
+    requests = people.words.shape[1]
+    if requests < cohort_size or not unrelated.averages or not unrelated.airings:
         raise NullError(
-            f"{people} unrelated requests, {len(unrelated.averages)} averages and"
+            f"{requests} unrelated requests, {len(unrelated.averages)} averages and"
             f" {len(unrelated.airings)} airings are too few to measure a null: it takes"
             f" {cohort_size}, 1 and 1"
         )
-    cohort = np.sort(rng.permutation(people)[:cohort_size])
+    cohort = np.sort(rng.permutation(requests)[:cohort_size])
     lengths = look_words(bits)
-    full = unrelated.words[-1][cohort]
+    full = people.full[cohort]
     stranger = unrelated.strangers
     apart = stranger if unrelated.apart is None else unrelated.apart
-    mean, deviation, shifts = [], [], []
-    for n, words in zip(lengths, unrelated.words, strict=True):
+    typical_db, least_db = np.quantile(people.ranges_db, (0.5, LEAST_RANGE), axis=1)
+    over_db = np.maximum(people.ranges_db, least_db[:, None]) - typical_db[:, None]
+    mean, shifts, margins, slopes = [], [], [], []
+    for n, words, of_look in zip(lengths, people.words, over_db, strict=True):
         against = pair_matrix(words, full, n, full.shape[1])[0]
         own = np.ma.masked_array(against, ~apart[:, cohort]).mean(axis=1).filled(0.5)
         mean.append(float(own.mean()))
         shifts.append((own - mean[-1]).astype(np.float32))  # of the cohort, without themselves and their kin
         rates = pair_matrix(words, words, n, n)[0]
-        deviation.append(_tail_deviation((own[:, None] + own[None] - mean[-1] - rates)[stranger]))
+        margins.append((own[:, None] + own[None] - mean[-1] - rates)[stranger])
+        slopes.append(widening(margins[-1], (of_look[:, None] + of_look[None])[stranger]))
+    # A line through the looks: what is measured of each scatters more than it changes between them.
+    slope = np.maximum(0.0, np.polyval(np.polyfit(np.log(lengths), slopes, 1), np.log(lengths)))
+    wide = np.exp(slope[:, None] * over_db)
+    deviation = [
+        _tail_deviation((of_look / (own[:, None] * own[None])[stranger]).astype(np.float32))
+        for of_look, own in zip(margins, wide, strict=True)
+    ]
     nothing = Tail(0, 0, 1)
     by_pairs = Calibration(
         version, bits.name, full, np.array(lengths, np.int32), np.array(mean), _smooth(lengths, deviation),
-        nothing, nothing, nothing, provenance,
+        typical_db, least_db, slope, nothing, nothing, nothing, provenance,
     )  # fmt: skip
-    draft = replace(by_pairs, deviation=by_pairs.deviation * _easing(by_pairs, unrelated, shifts) ** EASING)
-    chance = chance_scores(draft, unrelated, shifts)
+    owns = [np.stack(pair, axis=1).astype(np.float32) for pair in zip(shifts, wide, strict=True)]
+    draft = replace(by_pairs, deviation=by_pairs.deviation * _easing(by_pairs, unrelated, owns) ** EASING)
+    chance = chance_scores(draft, unrelated, owns)
     return replace(
         draft,
         triple=fit_triples(chance.triples, triples_of(stranger)),
         beside=fit_tail(chance.beside),
         template=fit_tail(chance.template),
     )
+
+
+def widening(margins: npt.NDArray[np.float32], over_db: npt.NDArray[np.floating[Any]]) -> float:
+    """By how many e-folds the margins of strangers get wider with each dB of the range of their levels.
+
+    A line through the logarithms of what a thousandth exceeds, in parts of equal size from the least range to the most.
+
+    Args:
+        margins: float32 (P,), of pairs: by how much their rate is under the mean of both.
+        over_db: float (P,), by how much their ranges, added up, are over the typical.
+
+    Returns:
+        The slope; 0 where it cannot be told.
+
+    """
+    parts = [part for part in np.array_split(np.argsort(over_db, kind="stable"), WIDENING_PARTS) if len(part)]
+    high = [float(np.quantile(margins[part], 1 - WIDENING_SHARE)) for part in parts]
+    at_db = [float(over_db[part].mean()) for part in parts]
+    if len(parts) < WIDENING_PARTS or min(high) <= 0 or np.ptp(at_db) == 0:
+        return 0.0
+    return float(np.polyfit(at_db, np.log(high), 1)[0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -312,28 +375,28 @@ class Chance:
 
 
 def chance_scores(
-    calibration: Calibration, unrelated: Unrelated, shifts: Sequence[npt.NDArray[np.float32]] | None = None
+    calibration: Calibration, unrelated: Unrelated, owns: Sequence[npt.NDArray[np.float32]] | None = None
 ) -> Chance:
     """Score everything that has nothing to do with each other, as the job would.
 
     Args:
         calibration: gives the scores.
         unrelated: what is held against each other.
-        shifts: own shifts of the people at each look, float32 (R,), where some of them are in the cohort.
+        owns: own nulls of the people at each look, float32 (R, 2), where some of them are in the cohort.
 
     """
     lengths = calibration.words.tolist()
-    if shifts is None:
-        shifts = [_shifts(calibration, words, n) for n, words in zip(lengths, unrelated.words, strict=True)]
+    if owns is None:
+        owns = _owns(calibration, unrelated.people)
     best: dict[tuple[int, ...], float] = {}
-    for n, words, own in zip(lengths, unrelated.words, shifts, strict=True):
+    for n, words, own in zip(lengths, unrelated.people.words, owns, strict=True):
         scores, alignments = _pair_scores(calibration, words, words, n, own, own)
         _raise_triples(np.where(unrelated.strangers, scores, -np.inf).astype(np.float32), alignments, best)
     return Chance(
         np.array(list(best.values())),
         np.array(list(best), np.int32).reshape(-1, 3),
-        np.max(list(beside_by_look(calibration, unrelated, shifts)), axis=0).T[unrelated.airing_strangers],
-        _best_templates(calibration, unrelated, shifts),
+        np.max(list(beside_by_look(calibration, unrelated, owns)), axis=0).T[unrelated.airing_strangers],
+        _best_templates(calibration, unrelated, owns),
     )
 
 
@@ -348,48 +411,52 @@ def _pair_scores(
     """Scores and alignments (R, S) of fingerprints of n words."""
     rates, alignments = pair_matrix(words, others, n, n)
     compared = np.full(len(others), n, np.int32)
-    rows = [calibration.scores(row, compared, float(s), of_others) for row, s in zip(rates, own, strict=True)]
+    rows = [calibration.scores(row, compared, one, of_others) for row, one in zip(rates, own, strict=True)]
     return np.array(rows, np.float32), alignments
 
 
 def beside_by_look(
-    calibration: Calibration, unrelated: Unrelated, shifts: Sequence[npt.NDArray[np.float32]]
+    calibration: Calibration, unrelated: Unrelated, owns: Sequence[npt.NDArray[np.float32]]
 ) -> Iterator[npt.NDArray[np.float64]]:
     """Best triple of every person with two homes of every airing, look by look: float64 (airings, R)."""
+    of_airings = [_owns(calibration, airing) for airing in unrelated.airings]
     for look, n in enumerate(calibration.words.tolist()):
-        words = unrelated.words[look]
-        own = shifts[look]
+        words = unrelated.people.words[look]
         best = np.zeros((len(unrelated.airings), len(words)), np.float32)
-        for row, airing in zip(best, unrelated.airings, strict=True):
-            homes = airing[look]
-            scores, alignments = _pair_scores(calibration, words, homes, n, own, _shifts(calibration, homes, n))
+        for row, airing, own in zip(best, unrelated.airings, of_airings, strict=True):
+            homes = airing.words[look]
+            scores, alignments = _pair_scores(calibration, words, homes, n, owns[look], own[look])
             best_beside(scores, alignments, pair_matrix(homes, homes, n, n)[1], row)
         yield best.astype(np.float64)
 
 
 def _best_templates(
-    calibration: Calibration, unrelated: Unrelated, shifts: Sequence[npt.NDArray[np.float32]]
+    calibration: Calibration, unrelated: Unrelated, owns: Sequence[npt.NDArray[np.float32]]
 ) -> npt.NDArray[np.float64]:
     """Best score of every person with an average, over the looks."""
     averages = unrelated.averages
-    best = np.full((unrelated.words.shape[1], len(averages)), -np.inf)
+    best = np.full((unrelated.people.words.shape[1], len(averages)), -np.inf)
     table = np.zeros((len(averages), MAX_WORDS), np.uint64)
     for row, average in zip(table, averages, strict=True):
         row[: len(average)] = average
     sizes = np.array([len(a) for a in averages], np.int32)
-    of_averages = np.array([calibration.own_shift(a) for a in averages], np.float32)
+    of_averages = np.array([calibration.own_null(a) for a in averages])
     rows = np.arange(len(averages), dtype=np.int64)
     for look, n in enumerate(calibration.words.tolist()):
-        for i, words in enumerate(unrelated.words[look]):
-            found = compare(calibration, words[:n], float(shifts[look][i]), table, sizes, of_averages, rows)
+        for i, words in enumerate(unrelated.people.words[look]):
+            found = compare(calibration, words[:n], owns[look][i], table, sizes, of_averages, rows)
             best[i] = np.maximum(best[i], found.scores)
     counted: npt.NDArray[np.float64] = best[np.isfinite(best) & unrelated.average_strangers]
     return counted
 
 
-def _shifts(draft: Calibration, words: npt.NDArray[np.uint64], n: int) -> npt.NDArray[np.float32]:
-    """Own shifts of fingerprints of n words: uint64 (R, width) to float32 (R,)."""
-    return np.array([draft.own_shift(row[:n]) for row in words], np.float32)
+def _owns(draft: Calibration, looks: Looks) -> list[npt.NDArray[np.float32]]:
+    """Own nulls of requests at each look, float32 (R, 2)."""
+    of_look = zip(draft.words.tolist(), looks.words, looks.ranges_db.tolist(), strict=True)
+    return [
+        np.array([draft.own_null(row[:n], db) for row, db in zip(words, ranges_db, strict=True)])
+        for n, words, ranges_db in of_look
+    ]
 
 
 def _tail_deviation(margins: npt.NDArray[np.float32]) -> float:
@@ -409,14 +476,14 @@ def _tail_deviation(margins: npt.NDArray[np.float32]) -> float:
 
 
 def _easing(
-    calibration: Calibration, unrelated: Unrelated, shifts: Sequence[npt.NDArray[np.float32]]
+    calibration: Calibration, unrelated: Unrelated, owns: Sequence[npt.NDArray[np.float32]]
 ) -> npt.NDArray[np.float64]:
     """How high chance comes beside an airing at each look, the highest being 1: less, the longer it has to agree.
 
     Looks at which it hardly comes at all are read off the others; where too little is known, all looks are alike.
     """
     at, levels = [], []
-    for n, best in zip(calibration.words.tolist(), beside_by_look(calibration, unrelated, shifts), strict=True):
+    for n, best in zip(calibration.words.tolist(), beside_by_look(calibration, unrelated, owns), strict=True):
         trials = best.T[unrelated.airing_strangers]
         if len(trials) * TAIL_SHARE >= MIN_EXCESSES and np.quantile(trials, 1 - TAIL_SHARE) > 0:
             at.append(n)

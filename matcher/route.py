@@ -115,7 +115,7 @@ class Route:
         outcome.counts["blocked_overflow"] += len(left)
         for media_id, similar in list(self.catalogue.averages.items()):
             if media_id in self.blocked.averages or self.blocked.sounds(
-                similar.words, self.catalogue.shift(media_id), outcome.counts
+                similar.words, self.catalogue.own(media_id), outcome.counts
             ):
                 self._withdraw(media_id, outcome)
         for media_id, event in list(self.events.items()):
@@ -188,7 +188,7 @@ class Route:
         if due_ms <= request.looked_ms:
             return  # a reader that was restarted gives again what it gave before
         request.looked_ms, request.audio_ms, request.leaning = due_ms, growth.audio_ms, growth.leaning
-        self.window.put(request, growth.words)
+        self.window.put(request, growth.words, growth.level_range_db)
         self._appended_us = growth.appended_us
         if request.event in self.events:
             self.events[request.event].grow(request.request_id, self.window.fingerprint(request))
@@ -268,7 +268,7 @@ class Route:
                 self.observer.blocked(request)
             return
         words = self.window.fingerprint(request)
-        match, tried = self.catalogue.best(words, float(self.window.shifts[request.row]), at_us)
+        match, tried = self.catalogue.best(words, self.window.owns[request.row], at_us)
         outcome.counts["catalogue_comparisons"] += tried
         event = self.events.get(match[0].media_id) if match is not None else None
         threshold = self._template_threshold(event, tried)
@@ -359,7 +359,7 @@ class Route:
         while event.media_id in self.catalogue.averages:
             average = self.catalogue.averages[event.media_id]
             rows = self.window.undecided_rows()
-            found = self.search.compare(average.words, self.catalogue.shift(event.media_id), rows, outcome.counts)
+            found = self.search.compare(average.words, self.catalogue.own(event.media_id), rows, outcome.counts)
             threshold = self._template_threshold(event, len(self.catalogue.averages))
             if self.observer is not None:
                 self.observer.sweep(event.media_id, self.window.of_rows(rows), found, threshold)
@@ -389,8 +389,8 @@ class Route:
 
     def _request_is_blocked(self, request: Request, outcome: Outcome) -> bool:
         """Tell whether a request sounds like something that is blocked: then it is accepted."""
-        shift = float(self.window.shifts[request.row])
-        return self.blocked.sounds(self.window.fingerprint(request), shift, outcome.counts)
+        own = self.window.owns[request.row]
+        return self.blocked.sounds(self.window.fingerprint(request), own, outcome.counts)
 
     def _withdraw(self, media_id: str, outcome: Outcome) -> None:
         """Forget an average and its event, here and wherever it was told."""

@@ -159,16 +159,19 @@ class Search:
         return rows[:count]
 
     def _compare_request(self, request: Request, rows: npt.NDArray[np.int64], counts: Counter[str]) -> Comparison:
-        shift = float(self.window.shifts[request.row])
-        return self.compare(self.window.fingerprint(request), shift, rows, counts)
+        return self.compare(self.window.fingerprint(request), self.window.owns[request.row], rows, counts)
 
     def compare(
-        self, words: npt.NDArray[np.uint64], shift: float, rows: npt.NDArray[np.int64], counts: Counter[str]
+        self,
+        words: npt.NDArray[np.uint64],
+        own: npt.NDArray[np.float32],
+        rows: npt.NDArray[np.int64],
+        counts: Counter[str],
     ) -> Comparison:
         """Hold one fingerprint against some rows of the window."""
         counts["comparisons"] += len(rows)
         window = self.window
-        return scan(self.calibration, words, shift, window.words, window.lengths, window.shifts, rows)
+        return scan(self.calibration, words, own, window.words, window.lengths, window.owns, rows)
 
     def _candidates(
         self, request: Request, rows: npt.NDArray[np.int64], scores: npt.NDArray[np.float64]

@@ -16,7 +16,7 @@ from scipy.sparse.csgraph import connected_components
 from matcher.bits import Bits
 from matcher.event import Event
 from matcher.evidence import MIN_WORDS, Calibration
-from matcher.null import NullError, Unrelated, look_words, measure, pair_matrix
+from matcher.null import Looks, NullError, Unrelated, look_words, measure, pair_matrix
 from matcher.route import AIRING_US
 from matcher.search import AIRING_HOMES
 
@@ -37,14 +37,14 @@ class Heard:
         route: what is compared with each other: the wake word and the locale.
         household: that sent it.
         start_us: capture time of its first sample.
-        looks: uint64 (L, width), as `every_look` gives them.
+        looks: as `every_look` gives them.
 
     """
 
     route: str
     household: str
     start_us: int
-    looks: npt.NDArray[np.uint64]
+    looks: Looks
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def calibrate(
 
     """
     rng = np.random.default_rng(seed)
-    full = np.array([request.looks[-1] for request in heard])
+    full = np.concatenate([request.looks.full for request in heard])
     groups, singles = _groups(full, look_words(bits)[-1], rng)
     airings = [group for group in groups if _is_airing([heard[i] for i in group])]
     people = singles if len(singles) <= MOST_PEOPLE else np.sort(rng.choice(singles, MOST_PEOPLE, replace=False))
@@ -101,13 +101,12 @@ def calibrate(
             for i in people
         ]
     )  # fmt: skip
-    words = np.stack([heard[i].looks for i in people], axis=1)
-    chosen = [[heard[k].looks for k in group[:AIRING_HOMES]] for group in homes]
-    airing_words = [np.stack(looks, axis=1) for looks in chosen]
-    averages, of_airing = averages_of([[heard[k].looks[-1] for k in group] for group in homes], bits, rng)
+    looks = Looks.of_all([heard[i].looks for i in people])
+    chosen = [Looks.of_all([heard[k].looks for k in group[:AIRING_HOMES]]) for group in homes]
+    averages, of_airing = averages_of([[heard[k].looks.full[0] for k in group] for group in homes], bits, rng)
     cohort = min(COHORT, len(people))
-    draft = Unrelated(words, strangers, averages, away[:, of_airing], airing_words, away, apart)
-    correlation = _match_correlation(words[-1], strangers, look_words(bits)[-1])
+    draft = Unrelated(looks, strangers, averages, away[:, of_airing], chosen, away, apart)
+    correlation = _match_correlation(looks.full, strangers, look_words(bits)[-1])
     census = Census(len(people), len(singles) - len(people), len(heard) - len(singles), len(airings), correlation)
     calibration = measure(draft, bits, version, provenance | vars(census), cohort_size=cohort, seed=seed)
     return calibration, census

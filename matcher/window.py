@@ -11,6 +11,9 @@ from matcher.evidence import Calibration
 from matcher.fingerprint import FULL_MS, MAX_WORDS, seed_of
 from matcher.known import KnownMatch
 
+# The own null of what has not been heard yet.
+_PLAIN: npt.NDArray[np.float32] = np.array([0, 1], np.float32)
+
 
 @dataclass(slots=True, eq=False)
 class Request:
@@ -22,6 +25,7 @@ class Request:
     start_us: int
     row: int
     audio_ms: int = 0
+    level_range_db: float = 0.0
     alignment: int = 0
     looked_ms: int = 0
     matched: bool = False
@@ -47,7 +51,7 @@ class Window:
         rows = min(64, self.capacity)
         self.words = np.zeros((rows, MAX_WORDS), np.uint64)
         self.lengths = np.zeros(rows, np.int32)
-        self.shifts = np.zeros(rows, np.float32)
+        self.owns = np.tile(_PLAIN, (rows, 1))
         self.heard = np.zeros(rows, np.bool_)
         self.growing = np.zeros(rows, np.bool_)
         self.starts_us = np.zeros(rows, np.int64)
@@ -77,22 +81,24 @@ class Window:
         self.owners[row] = request
         self.starts_us[row] = start_us
         self.lengths[row] = 0
-        self.shifts[row] = 0.0
+        self.owns[row] = _PLAIN
         self.heard[row] = False
         self.hashes[row] = seed_of(request_id)
         return request, left
 
-    def put(self, request: Request, words: npt.NDArray[np.uint64]) -> None:
-        """Take a request's words so far, in the place of those before, and measure how close to everything it is.
+    def put(self, request: Request, words: npt.NDArray[np.uint64], level_range_db: float) -> None:
+        """Take a request's words so far, in the place of those before, and measure its own null.
 
         Args:
             request: of the window; it grows until its last look.
             words: uint64 (n,), n <= MAX_WORDS.
+            level_range_db: as of these words.
 
         """
         self.words[request.row, : len(words)] = words
         self.lengths[request.row] = len(words)
-        self.shifts[request.row] = self.calibration.own_shift(words)
+        request.level_range_db = level_range_db
+        self.owns[request.row] = self.calibration.own_null(words, level_range_db)
         self.heard[request.row] = True
         self.growing[request.row] = request.looked_ms < FULL_MS
 
@@ -159,7 +165,7 @@ class Window:
         new = min(2 * old, self.capacity)
         self.words = np.concatenate((self.words, np.zeros((new - old, MAX_WORDS), np.uint64)))
         self.lengths = np.concatenate((self.lengths, np.zeros(new - old, np.int32)))
-        self.shifts = np.concatenate((self.shifts, np.zeros(new - old, np.float32)))
+        self.owns = np.concatenate((self.owns, np.tile(_PLAIN, (new - old, 1))))
         self.heard = np.concatenate((self.heard, np.zeros(new - old, np.bool_)))
         self.growing = np.concatenate((self.growing, np.zeros(new - old, np.bool_)))
         self.starts_us = np.concatenate((self.starts_us, np.zeros(new - old, np.int64)))

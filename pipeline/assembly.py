@@ -409,6 +409,7 @@ def _growth(
         start_us=request.start_us,
         end_us=end_us,
         words=words,
+        level_range_db=0.0 if request.fingerprint is None else request.fingerprint.level_range_db,
         audio_ms=request.heard_us // 1000,
         appended_us=appended_us,
         known=known,

@@ -172,11 +172,10 @@ class RouteWatch:
 
     def _note_average(self, request: Request, average: Average, threshold: float) -> None:
         # Compared anew, because the route leaves half of the words out where nothing is near.
-        window, shift = self.route.window, self.route.catalogue.shift(average.media_id)
+        window, own = self.route.window, self.route.catalogue.own(average.media_id)
         row = np.array([request.row], np.int64)
-        at = compare(self.route.calibration, average.words, shift, window.words, window.lengths, window.shifts, row).at(
-            0
-        )
+        found = compare(self.route.calibration, average.words, own, window.words, window.lengths, window.owns, row)
+        at = found.at(0)
         if np.isfinite(at.score):
             near = Near(
                 "average", request.audio_ms, at.score, threshold, window.fingerprint(request).copy(),
@@ -185,6 +184,6 @@ class RouteWatch:
             self.watch.keep(request.request_id, near)
 
     def _compare(self, request: Request, rows: npt.NDArray[np.int64]) -> Comparison:
-        window, shift = self.route.window, float(self.route.window.shifts[request.row])
+        window, own = self.route.window, self.route.window.owns[request.row]
         words = window.fingerprint(request)
-        return compare(self.route.calibration, words, shift, window.words, window.lengths, window.shifts, rows)
+        return compare(self.route.calibration, words, own, window.words, window.lengths, window.owns, rows)

@@ -22,6 +22,7 @@ def snapshot(route: Route) -> bytes:
             start_us=request.start_us,
             words=_to_bytes(route.window.fingerprint(request)),
             audio_ms=request.audio_ms,
+            level_range_db=request.level_range_db,
             alignment=request.alignment,
             looked_ms=request.looked_ms,
             matched=request.matched,
@@ -78,7 +79,7 @@ def restore(data: bytes, name: str, policy: Policy, calibration: Calibration) ->
         if request is None:
             continue  # the window was made smaller since
         request.looked_ms = saved.looked_ms
-        route.window.put(request, _from_bytes(saved.words))
+        route.window.put(request, _from_bytes(saved.words), saved.level_range_db)
         request.audio_ms = saved.audio_ms
         request.alignment = saved.alignment
         if saved.matched:

@@ -73,6 +73,7 @@ def growth_to_message(growth: Growth) -> internal.Growth:
         start_us=growth.start_us,
         end_us=growth.end_us,
         words=growth.words.astype("<u8").tobytes(),
+        level_range_db=growth.level_range_db,
         audio_ms=growth.audio_ms,
         appended_us=growth.appended_us,
     )
@@ -92,6 +93,7 @@ def growth_from_message(message: internal.Growth) -> Growth:
         start_us=message.start_us,
         end_us=message.end_us,
         words=np.frombuffer(message.words, "<u8"),
+        level_range_db=message.level_range_db,
         audio_ms=message.audio_ms,
         appended_us=message.appended_us,
         known=known_from_message(message.known) if message.HasField("known") else None,

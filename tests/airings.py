@@ -17,7 +17,7 @@ def grown(
     name: str, home: str, *, at_ms: int = NOW_MS, audio_ms: int = 2000, words: np.ndarray | None = None
 ) -> Growth:
     words = fingerprint_of(name, np.empty(0, np.int16)) if words is None else words
-    return Growth(name, home, "device", 0, 0, words, audio_ms, (at_ms + audio_ms) * 1000)
+    return Growth(name, home, "device", 0, 0, words, 20.0, audio_ms, (at_ms + audio_ms) * 1000)
 
 
 def ignored(name: str, home: str, media: str = "d-1", *, at_ms: int = NOW_MS + 1200, **fields: object) -> pb.Decision:

@@ -145,10 +145,10 @@ def one_against_many(
 
 def scan_many(
     query: _U8,
-    own_shift: float,
+    own: _F4,
     many: _U8,
     lengths: _I4,
-    shifts: _F4,
+    owns: _F4,
     rows: npt.NDArray[np.int64],
     alignments: _I4,
     min_words: int,
@@ -166,7 +166,8 @@ def scan_many(
         def score(rate: np.float32, words: int, row: int = row, shorter: int = shorter) -> float:
             if words == 0 or shorter < least_words:
                 return -np.inf
-            return float((mean[shorter] + own_shift + shifts[row] - rate) / deviation[shorter])
+            under = mean[shorter] + own[0] + owns[row, 0] - rate
+            return float(under / (deviation[shorter] * own[1] * owns[row, 1]))
 
         one = np.array([row])
         halves = (lengths + 1) // 2

@@ -31,6 +31,7 @@ def airing(medium: str, homes: int, at_us: int, total_ms: int = 2400, chunk_ms: 
             at_us + 20_000 * home,
             chunk_ms=chunk_ms,
             total_ms=total_ms,
+            level_range_db=12.0 + 3 * home,
         )
         for home in range(homes)
     ]

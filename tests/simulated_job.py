@@ -246,8 +246,8 @@ def _hear(broker: Broker, follower: follow.Following, end: int) -> None:
     broker.heard[follower] = end
 
 
-# What `Fingerprint.grow` gave, all words so far, and whether there can be more.
-_Grown = tuple[npt.NDArray[np.uint64] | None, npt.NDArray[np.uint64], bool]
+# What `Fingerprint.grow` gave, all words so far, the range of their levels, and whether there can be more.
+_Grown = tuple[npt.NDArray[np.uint64] | None, npt.NDArray[np.uint64], float, bool]
 
 
 class Remembered:
@@ -261,7 +261,7 @@ class Remembered:
         self._digest = hashlib.blake2b()
         self._heard: list[tuple[npt.NDArray[np.int16], int]] = []
         self._real: tuple[int, Fingerprint] = 0, self._make()
-        self.words, self.full = self._real[1].words, False
+        self.words, self.level_range_db, self.full = self._real[1].words, 0.0, False
 
     def grow(self, samples: npt.NDArray[np.int16], every_ms: int = LOOK_MS) -> npt.NDArray[np.uint64] | None:
         self._heard.append((samples, every_ms))
@@ -272,8 +272,8 @@ class Remembered:
             heard, real = self._real
             grown = [real.grow(*part) for part in self._heard[heard:]]
             self._real = len(self._heard), real
-            self._grown[key] = grown[-1], real.words, real.full
-        words, self.words, self.full = self._grown[key]
+            self._grown[key] = grown[-1], real.words, real.level_range_db, real.full
+        words, self.words, self.level_range_db, self.full = self._grown[key]
         return words
 
 

@@ -4,6 +4,7 @@ Nothing in here is speech, but what the library looks at is there: voiced sounds
 hissed consonants, syllables and pauses. One seed is one utterance, always the same; another seed is another one.
 """
 
+import dataclasses
 import functools
 import hashlib
 import json
@@ -242,6 +243,7 @@ def growths(
     chunk_ms: int = 80,
     total_ms: int = 2400,
     bits: Bits = GRADIENT,
+    level_range_db: float = 20.0,
 ) -> list[Growth]:
     """Cut a request's words into what it has at each of its looks, when its audio comes in chunks of this size."""
     out = []
@@ -254,8 +256,8 @@ def growths(
             end_us = start_us + 1000 * arrived_ms
             out.append(
                 Growth(
-                    request_id, household, device or household + "-d", start_us, end_us, words[:ready], arrived_ms,
-                    end_us + 50_000,
+                    request_id, household, device or household + "-d", start_us, end_us, words[:ready],
+                    level_range_db, arrived_ms, end_us + 50_000,
                 )
             )  # fmt: skip
     return out
@@ -295,5 +297,14 @@ def plain_calibration() -> Calibration:
         deviation.append(float(pairs.std()))
     return Calibration(
         "plain", GRADIENT.name, cohort, np.array(lengths, np.int32), np.array(mean), np.array(deviation),
+        typical_db=np.full(len(lengths), 20.0), least_db=np.zeros(len(lengths)), widening=np.zeros(len(lengths)),
         triple=Tail(0.0, 1.0, 0.4), beside=Tail(0.0, 0.4, 0.4), template=Tail(1.0, 0.4, 0.4), provenance={},
     )  # fmt: skip
+
+
+@functools.cache
+def ranged_calibration() -> Calibration:
+    """Give the plain one, but that nulls get wider by a tenth with each dB of levels over 20, from 6 on."""
+    plain = plain_calibration()
+    alike = np.ones(len(plain.words))
+    return dataclasses.replace(plain, typical_db=20 * alike, least_db=6 * alike, widening=np.log(1.1) * alike)

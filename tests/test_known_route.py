@@ -204,6 +204,7 @@ def test_what_a_request_was_recognised_as_travels_whole(
     )
     told = GrowthMessage.FromString(growth_to_message(growth).SerializeToString())
     assert growth_from_message(told).known == growth.known
+    assert growth_from_message(told).level_range_db == growth.level_range_db
 
 
 def test_a_growth_that_is_not_known_says_nothing_of_it() -> None:

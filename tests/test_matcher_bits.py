@@ -343,14 +343,44 @@ def test_fingerprint_grown_sample_by_sample_is_that_of_the_whole_request(bits: B
         assert np.array_equal(words, whole_fingerprint(samples[:n], "request", bits))
 
 
+@given(st.lists(st.integers(1, 9000), min_size=1, max_size=12), st.integers(0, 20))
+@settings(max_examples=20)
+def test_the_range_of_levels_does_not_depend_on_how_the_audio_was_cut(sizes: list[int], speaker: int) -> None:
+    """It is that of all audio at the latest look, up to the last look's."""
+    samples, whole, growing, at = say(speaker, 3), Fingerprint("r", GRADIENT), Fingerprint("r", GRADIENT), 0
+    for size in itertools.cycle(sizes):
+        looked = growing.grow(samples[at : at + size]) is not None
+        at += size
+        if looked:
+            break
+    whole.grow(samples[:at])
+    assert growing.level_range_db == whole.level_range_db > 0
+
+
+@pytest.mark.parametrize("louder_db", [0, 10, 30])
+def test_the_range_of_levels_is_by_how_much_the_loud_part_is_louder(louder_db: int) -> None:
+    """Whatever the gain; and what comes after the last look is not heard."""
+    noise = np.random.default_rng(1).normal(0, 50, (FULL_MS + 500) * MS).astype(np.float32)
+    noise[: FULL_MS // 2 * MS] *= 10 ** (louder_db / 20)
+    noise[FULL_MS * MS :] *= 100
+    ranges_db = []
+    for gain in (1, 4):
+        fingerprint = Fingerprint("r", GRADIENT, FULL_MS + 500)
+        assert fingerprint.level_range_db == 0
+        fingerprint.grow(gain * noise)
+        ranges_db.append(fingerprint.level_range_db)
+    assert ranges_db[0] == pytest.approx(ranges_db[1], abs=0.2)
+    assert louder_db < ranges_db[0] < louder_db + 3
+
+
 @KINDS
 def test_every_look_is_that_of_a_request_that_comes_in_chunks(bits: Bits) -> None:
     samples = say(9, 9)
     looks, lengths = every_look(samples, "r", bits), look_words(bits)
     assert looks is not None
-    assert looks.shape == (len(lengths), lengths[-1])
+    assert looks.words.shape == (len(lengths), 1, lengths[-1])
     assert len(lengths) == (FULL_MS - FIRST_LOOK_MS) // LOOK_MS + 1
-    for n, row, ms in zip(lengths, looks, range(FIRST_LOOK_MS, FULL_MS + 1, LOOK_MS), strict=True):
+    for n, (row,), ms in zip(lengths, looks.words, range(FIRST_LOOK_MS, FULL_MS + 1, LOOK_MS), strict=True):
         assert np.array_equal(row[:n], whole_fingerprint(samples[: ms * MS], "r", bits))
         assert not row[n:].any()
     assert every_look(samples[: FULL_MS * MS - 1], "r", bits) is None

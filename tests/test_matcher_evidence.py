@@ -10,7 +10,16 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sounds import FULL_WORDS, fingerprint_of, hear, heard_words, plain_calibration, random_words, say
+from sounds import (
+    FULL_WORDS,
+    fingerprint_of,
+    hear,
+    heard_words,
+    plain_calibration,
+    random_words,
+    ranged_calibration,
+    say,
+)
 
 from matcher.bits import GRADIENT, Bits, bits_named
 from matcher.catalogue import Average, Catalogue
@@ -33,22 +42,25 @@ FIRST_LOOK_WORDS = look_words(GRADIENT)[0]
 KINDS = pytest.mark.parametrize("bits", [GRADIENT, bits_named("learned64")], ids=lambda bits: bits.name)
 
 
+# The own null of what is no closer to anything than most are, and whose null is as wide.
+PLAIN = np.array([[0, 1]], np.float32)
+
+
 def compare_all(calibration: Calibration, words: npt.NDArray[np.uint64], length: int) -> npt.NDArray[np.float64]:
     """Scores of every request with every other at so many words, (m, m); a request is not held against itself."""
-    shifts = np.array([calibration.own_shift(row[:length]) for row in words], np.float32)
+    owns = np.array([calibration.own_null(row[:length]) for row in words])
     lengths, rows = np.full(len(words), length, np.int32), np.arange(len(words), dtype=np.int64)
     scores = [
-        compare(calibration, row[:length], float(shift), words, lengths, shifts, rows).scores
-        for row, shift in zip(words, shifts, strict=True)
+        compare(calibration, row[:length], own, words, lengths, owns, rows).scores
+        for row, own in zip(words, owns, strict=True)
     ]
     return np.array(scores) + np.diag(np.full(len(words), -np.inf))
 
 
 def compare_one(calibration: Calibration, first: npt.NDArray[np.uint64], second: npt.NDArray[np.uint64]) -> Comparison:
-    shifts = np.zeros(1, np.float32)
     table = np.zeros((1, MAX_WORDS), np.uint64)
     table[0, : len(second)] = second
-    return compare(calibration, first, 0.0, table, np.array([len(second)], np.int32), shifts, np.zeros(1, np.int64))
+    return compare(calibration, first, PLAIN[0], table, np.array([len(second)], np.int32), PLAIN, np.zeros(1, np.int64))
 
 
 # ---- scores ----------------------------------------------------------------------------------------------------------
@@ -100,8 +112,8 @@ def test_too_little_in_common_is_no_evidence_at_all(words: int) -> None:
 def test_nobody_to_compare_with_gives_nothing() -> None:
     table = np.zeros((1, MAX_WORDS), np.uint64)
     none = np.empty(0, np.int64)
-    zeros = np.zeros(1, np.int32), np.zeros(1, np.float32)
-    found = compare(plain_calibration(), random_words("a"), 0.0, table, *zeros, none)
+    zeros = np.zeros(1, np.int32), PLAIN
+    found = compare(plain_calibration(), random_words("a"), PLAIN[0], table, *zeros, none)
     assert [len(found.scores), len(found.rates), len(found.words), len(found.alignments)] == [0, 0, 0, 0]
 
 
@@ -122,14 +134,14 @@ def test_a_scan_finds_what_a_comparison_finds(bits: Bits) -> None:
     words = np.array(heard + [fingerprint_of(f"l{i}", say(i, 50 + i), bits) for i in range(14)])
     rows = np.arange(len(words))
     for length in look_words(bits):
-        shifts = np.array([calibration.own_shift(row[:length]) for row in words], np.float32)
+        owns = np.array([calibration.own_null(row[:length], 5.0 * (i % 8)) for i, row in enumerate(words)])
         for row in rows:
             against = (
                 words[row, :length],
-                float(shifts[row]),
+                owns[row],
                 words,
                 np.full(len(words), length, np.int32),
-                shifts,
+                owns,
                 rows,
             )
             whole, scanned = compare(calibration, *against), scan(calibration, *against)
@@ -216,6 +228,8 @@ def test_the_calibration_that_ships_is_whole(bits: Bits) -> None:
     assert len(calibration.words) == len(calibration.mean) == len(calibration.deviation)
     assert np.all((calibration.mean > 0.3) & (calibration.mean < 0.5))
     assert np.all(calibration.deviation > 0)
+    assert np.all((calibration.widening > 0) & (calibration.widening < 0.02))
+    assert np.all((calibration.least_db > 3) & (calibration.least_db < calibration.typical_db))
     for tail in (calibration.triple, calibration.beside, calibration.template):
         assert 3 < tail.threshold(5e-7, 100) < 30
         assert tail.growth >= 0
@@ -273,6 +287,9 @@ DAMAGES: dict[str, dict[str, object]] = {
     "negative scale": {"template": Tail(1.0, 0.4, -0.4)},
     "nan mean": {"mean": np.full(len(look_words(GRADIENT)), np.nan)},
     "no deviation": {"deviation": np.zeros(len(look_words(GRADIENT)))},
+    "nan range": {"typical_db": np.full(len(look_words(GRADIENT)), np.nan)},
+    "endless range": {"least_db": np.full(len(look_words(GRADIENT)), -np.inf)},
+    "narrower with the range": {"widening": np.full(len(look_words(GRADIENT)), -0.01)},
     "too few": {"deviation": np.ones(3)},
     "falling": {"words": np.array(look_words(GRADIENT)[::-1], np.int32)},
     "no cohort": {"cohort": np.zeros((0, MAX_WORDS), np.uint64)},
@@ -293,12 +310,34 @@ def test_a_calibration_that_would_let_everything_pass_is_refused(damage: dict[st
 
 @given(st.integers(0, FULL_WORDS), st.integers(0, 5))
 @settings(max_examples=40)
-def test_own_shift_is_the_mean_over_the_cohort_less_the_nulls(words: int, seed: int) -> None:
+def test_own_null_is_the_mean_over_the_cohort_less_the_nulls(words: int, seed: int) -> None:
     calibration = plain_calibration()
     so_far = random_words("own", seed)[:words]
     level = naive.mean_lowest_rate(so_far, calibration.cohort, ALIGNMENTS, MIN_WORDS)
     assert (level == 0.5) == (words < MIN_WORDS)
-    assert calibration.own_shift(so_far) == pytest.approx(level - calibration.null_mean(words), abs=1e-9)
+    expected = level - calibration.null_mean(words), 1
+    assert calibration.own_null(so_far) == pytest.approx(expected, abs=1e-7)
+
+
+def test_the_more_a_request_stands_above_its_room_the_more_alike_it_must_be() -> None:
+    """Each side's width divides the score: the mean is as it was; of an average it is the calibration's own."""
+    calibration, words = ranged_calibration(), random_words("a")
+    assert calibration.own_null(words)[1] == calibration.own_null(words, 20)[1] == 1
+    assert calibration.own_null(words, 21)[1] == pytest.approx(1.1)
+    assert calibration.own_null(words, 18)[1] == pytest.approx(1.1**-2)
+    assert len({float(calibration.own_null(words, db)[0]) for db in (0, 20, 60)}) == 1
+    one, many = calibration.own_null(words, 18), np.array([calibration.own_null(words, db) for db in (20, 21, 30)])
+    rates, lengths = np.full(3, 0.3, np.float32), np.full(3, FULL_WORDS, np.int32)
+    plain = calibration.scores(rates, lengths, PLAIN[0], np.repeat(PLAIN, 3, axis=0))
+    shifted = plain + (one[0] + many[:, 0]) / calibration.deviation[-1]
+    assert calibration.scores(rates, lengths, one, many) == pytest.approx(shifted / (1.1**-2 * many[:, 1]), rel=1e-4)
+
+
+@given(st.floats(-10, 6), st.sampled_from([MIN_WORDS, 40, FULL_WORDS]))
+def test_less_range_than_anybody_had_makes_nobody_surer(range_db: float, words: int) -> None:
+    """A hum in two homes has hardly any: nothing is known of what agrees with it."""
+    so_far = random_words("a")[:words]
+    assert ranged_calibration().own_null(so_far, range_db).tolist() == ranged_calibration().own_null(so_far, 6).tolist()
 
 
 def test_a_request_that_is_close_to_everybody_is_not_closer_to_anybody() -> None:
@@ -338,7 +377,7 @@ def test_an_average_decides_from_its_first_moment_to_before_its_last() -> None:
     catalogue = Catalogue(plain_calibration(), 10)
     catalogue.put(average("a", from_us=100, until_us=200))
     words = heard_words("a", "home", 0.1)
-    found = {at: catalogue.best(words, 0.0, at)[0] for at in (99, 100, 199, 200)}
+    found = {at: catalogue.best(words, PLAIN[0], at)[0] for at in (99, 100, 199, 200)}
     assert [at for at, match in found.items() if match is not None] == [100, 199]
 
 
@@ -354,7 +393,7 @@ def test_as_many_averages_are_tried_as_are_valid(steps: list[tuple[str, int, int
     for step in steps:
         if isinstance(step, int):
             valid = sum(from_us <= step < until_us for from_us, until_us in spans.values())
-            assert catalogue.best(random_words("x"), 0.0, step)[1] == valid
+            assert catalogue.best(random_words("x"), PLAIN[0], step)[1] == valid
         elif isinstance(step, str):
             assert catalogue.remove(step) == (spans.pop(step, None) is not None)
         else:
@@ -368,7 +407,7 @@ def test_the_best_of_many_averages_is_found_with_its_alignment() -> None:
     catalogue = Catalogue(plain_calibration(), 50)
     for i in range(40):
         catalogue.put(average(f"m{i}"))
-    match, tried = catalogue.best(heard_words("m17", "home", 0.2, late_words=6), 0.0, 0)
+    match, tried = catalogue.best(heard_words("m17", "home", 0.2, late_words=6), PLAIN[0], 0)
     assert tried == 40
     assert match is not None
     assert match[0].media_id == "m17"
@@ -409,7 +448,7 @@ def test_catalogue_after_any_history_finds_what_it_holds_and_nothing_else(histor
     assert len(catalogue.averages) <= 4
     assert versions == sorted(versions)
     for name in "abcdefgh":
-        match, tried = catalogue.best(heard_words(name, "home", 0.05), 0.0, 0)
+        match, tried = catalogue.best(heard_words(name, "home", 0.05), PLAIN[0], 0)
         assert tried == len(catalogue.averages)
         known = catalogue.averages.get(name)
         if known is not None:
@@ -424,7 +463,7 @@ def test_an_average_shorter_than_the_null_was_measured_for_matches_nobody() -> N
     """Not even who agrees with it to the bit."""
     catalogue = Catalogue(plain_calibration(), 10)
     catalogue.put(average("short", words=FIRST_LOOK_WORDS - 1))
-    match, tried = catalogue.best(random_words("short"), 0.0, 0)
+    match, tried = catalogue.best(random_words("short"), PLAIN[0], 0)
     assert tried == 1
     assert match is None or match[1].score == -np.inf
 

@@ -1,11 +1,14 @@
 """From samples to energies: the fast way against the slow way, and chunks against a whole signal."""
 
+import math
+
 import naive
 import numpy as np
 import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from matcher.grid import (
     BANDS,
@@ -16,6 +19,7 @@ from matcher.grid import (
     add_dither,
     band_energies,
     band_weights,
+    frame_levels,
     log_energies,
     windowed_frames,
 )
@@ -103,6 +107,14 @@ def test_a_tone_is_loudest_in_its_own_band() -> None:
     for band in (5, 16, 30):
         tone = 1000 * np.sin(2 * np.pi * centres_hz[band] * np.arange(4000) / SAMPLE_RATE_HZ)
         assert np.all(log_energies(tone.astype(np.float32)).argmax(axis=1) == band)
+
+
+@given(arrays(np.float32, st.tuples(st.integers(0, 6), st.just(BANDS)), elements=st.floats(-10, 30, width=32)))
+def test_a_frames_level_is_the_power_of_its_bands_together(energies: npt.NDArray[np.float32]) -> None:
+    levels_db = np.empty(len(energies), np.float32)
+    frame_levels(energies, levels_db)
+    expected_db = [10 * math.log10(math.fsum(map(math.exp, frame))) for frame in energies.tolist()]
+    assert levels_db == pytest.approx(np.array(expected_db, np.float32), abs=1e-4)
 
 
 @given(st.integers(0, 6000), st.lists(st.integers(0, 2000), max_size=12), SEEDS)

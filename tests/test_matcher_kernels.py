@@ -139,10 +139,21 @@ def test_a_scan_is_its_slow_twin(query: U8, many: U8, alignments: npt.NDArray[np
     lengths = np.array([data.draw(width) for _ in many], np.int32)
     rows = np.array(data.draw(st.lists(st.integers(0, len(many) - 1), max_size=20)), np.int64)
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))
-    shifts = rng.normal(0, 0.02, len(many)).astype(np.float32)
+    owns = np.stack((rng.normal(0, 0.02, 1 + len(many)), rng.uniform(0.5, 2, 1 + len(many))), axis=1).astype(np.float32)
     mean, deviation = rng.uniform(0.3, 0.5, 30), rng.uniform(0.01, 0.1, 30)
     near_score = data.draw(st.sampled_from([-np.inf, -1.0, 0.0, 1.0, np.inf]))
-    common = query[0], 0.01, many, lengths, shifts, rows, alignments, data.draw(st.integers(0, 12)), mean, deviation
+    common = (
+        query[0],
+        owns[0],
+        many,
+        lengths,
+        owns[1:].copy(),
+        rows,
+        alignments,
+        data.draw(st.integers(0, 12)),
+        mean,
+        deviation,
+    )
     least_words = data.draw(st.integers(0, 10))
     fast = tuple(np.full(len(rows), -7, kind) for kind in (np.float64, np.float32, np.int32, np.int32))
     scan_many(*common, least_words, near_score, *fast)

@@ -2,6 +2,7 @@
 
 import math
 import statistics
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ from matcher.bits import GRADIENT
 from matcher.evidence import Calibration, Tail
 from matcher.null import (
     MIN_EXCESSES,
+    Looks,
     NullError,
     Unrelated,
     _tail_deviation,
@@ -20,16 +22,19 @@ from matcher.null import (
     fit_triples,
     look_words,
     measure,
+    pair_matrix,
     triples_of,
+    widening,
 )
 
 LOOKS = look_words(GRADIENT)
 TRIPLES = 300**3 / 6  # of 300 requests, as good as
 
 
-def at_every_look(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """Whole fingerprints (R, W) at each of their looks, (L, R, W)."""
-    return np.array([np.where(np.arange(words.shape[1]) < n, words, 0) for n in LOOKS], np.uint64)
+def at_every_look(words: npt.NDArray[np.uint64]) -> Looks:
+    """Whole fingerprints (R, W) at each of their looks."""
+    looks = np.array([np.where(np.arange(words.shape[1]) < n, words, 0) for n in LOOKS], np.uint64)
+    return Looks(looks, np.tile(np.linspace(5, 35, len(words), dtype=np.float32), (len(LOOKS), 1)))
 
 
 def unrelated(requests: int, media: int = 10) -> Unrelated:
@@ -140,6 +145,22 @@ def test_a_deviation_is_that_of_the_normal_variable_with_the_same_tail() -> None
     assert _tail_deviation(exponential.astype(np.float32)) == pytest.approx(expected, rel=0.05)
 
 
+@pytest.mark.parametrize("slope", [0.0, 0.005, 0.01])
+def test_widening_is_that_which_was_drawn_with(slope: float) -> None:
+    """Margins whose deviation grows by so many e-folds a dB, whatever their mean and distribution of ranges."""
+    rng = np.random.default_rng(8)
+    over_db = rng.gamma(4, 4, 400_000) - 16
+    margins = 0.02 * np.exp(slope * over_db) * rng.normal(size=len(over_db)) - 0.001
+    assert widening(margins.astype(np.float32), over_db) == pytest.approx(slope, abs=0.003)
+
+
+def test_nulls_of_one_range_or_of_too_few_pairs_widen_by_nothing() -> None:
+    margins = np.random.default_rng(9).normal(size=10_000).astype(np.float32)
+    assert widening(margins, np.zeros(10_000)) == 0
+    assert widening(margins[:5], np.arange(5.0)) == 0
+    assert widening(-np.abs(margins), np.arange(10_000.0)) == 0
+
+
 # ---- measuring -------------------------------------------------------------------------------------------------------
 
 
@@ -154,6 +175,10 @@ def test_a_measured_null_is_the_null_of_what_it_was_measured_on(measured: Calibr
     assert measured.bits == GRADIENT.name
     assert measured.cohort.shape == (40, LOOKS[-1])
     assert measured.words.tolist() == LOOKS
+    # These words know nothing of the ranges that they were given, which are the same at every look.
+    assert measured.typical_db == pytest.approx(20)
+    assert measured.least_db == pytest.approx(6.5)
+    assert np.all(measured.widening < 0.005)
     strangers = np.array([random_words("never seen", i) for i in range(120)])
     for n in (LOOKS[0], LOOKS[7], LOOKS[-1]):
         scores = compare_all(measured, strangers, n)[~np.eye(120, dtype=bool)]
@@ -168,6 +193,22 @@ def test_a_measured_null_is_the_null_of_what_it_was_measured_on(measured: Calibr
     assert_same(Calibration.from_bytes(measured.to_bytes()), measured)
 
 
+def test_measuring_finds_out_how_the_null_widens() -> None:
+    """Whose rates scatter most has the most range, or the least: then nobody's null gets narrower with it."""
+    some = unrelated(100)
+    scatter = pair_matrix(some.people.full, some.people.full, LOOKS[-1], LOOKS[-1])[0].std(axis=1)
+    rank = np.argsort(np.argsort(scatter)).astype(np.float32)
+    with_it, against_it = (
+        measure(
+            replace(some, people=replace(some.people, ranges_db=np.tile(ranges_db, (len(LOOKS), 1)))),
+            GRADIENT, "v", {}, cohort_size=40,
+        ).widening
+        for ranges_db in (rank, 99 - rank)
+    )  # fmt: skip
+    assert np.all(with_it > 0)
+    assert not against_it.any()
+
+
 def test_the_same_seed_measures_the_same(measured: Calibration) -> None:
     again, other = (measure(unrelated(100), GRADIENT, "v", {"n": 100}, cohort_size=40, seed=seed) for seed in (0, 1))
     assert again.to_bytes() == measured.to_bytes()
@@ -177,8 +218,9 @@ def test_the_same_seed_measures_the_same(measured: Calibration) -> None:
 def test_pairs_that_are_no_strangers_are_never_held_against_each_other(measured: Calibration) -> None:
     """A voice that says its words three times: it changes the null when these count as strangers, and only then."""
     once = unrelated(100)
-    twice = once.words.copy()
-    twice[:, 1], twice[:, 2] = twice[:, 0], twice[:, 0]
+    words = once.people.words.copy()
+    words[:, 1], words[:, 2] = words[:, 0], words[:, 0]
+    twice = Looks(words, once.people.ranges_db)
     strangers = once.strangers.copy()
     strangers[:3, :3] = False
     everything = once.averages, once.average_strangers, once.airings, once.airing_strangers

@@ -82,7 +82,7 @@ def test_a_triple_with_second_devices_belongs_to_their_event() -> None:
     seconds = [growths(f"{home}2", home, heard_words("ad", f"{home}2", 0.05)) for home in "ab"]
     subject.hear(in_order(*seconds), 0)
     request, _ = subject.window.add("new", "n", "n-d", 0)
-    subject.window.put(request, heard_words("ad", "new", 0.3))
+    subject.window.put(request, heard_words("ad", "new", 0.3), 20.0)
     members = [request, subject.window.requests["a2"], subject.window.requests["b2"]]
     assert all(member.event == event.media_id for member in members[1:])
     assert subject._open_event(members, (0, 0, 0))[0] is event

@@ -8,7 +8,7 @@ from sounds import heard_words, random_words
 import matcher.traffic
 from matcher.bits import GRADIENT
 from matcher.evidence import Calibration
-from matcher.null import NullError, Unrelated, look_words
+from matcher.null import Looks, NullError, Unrelated, look_words
 from matcher.traffic import Census, Heard, calibrate
 
 S = 1_000_000
@@ -17,8 +17,8 @@ LOOKS = look_words(GRADIENT)
 
 def heard(household: str, start_s: float, words: npt.NDArray[np.uint64], route: str = "w/l") -> Heard:
     width = np.arange(LOOKS[-1])
-    looks = np.array([np.where(width < n, words[: LOOKS[-1]], 0) for n in LOOKS], np.uint64)
-    return Heard(route, household, int(start_s * S), looks)
+    looks = np.array([[np.where(width < n, words[: LOOKS[-1]], 0)] for n in LOOKS], np.uint64)
+    return Heard(route, household, int(start_s * S), Looks(looks, np.full((len(LOOKS), 1), 20, np.float32)))
 
 
 def people(count: int) -> list[Heard]:

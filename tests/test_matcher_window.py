@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sounds import FULL_WORDS, plain_calibration, random_words
+from sounds import FULL_WORDS, plain_calibration, random_words, ranged_calibration
 
 from matcher.fingerprint import FIRST_LOOK_MS, FULL_MS, LOOK_MS
 from matcher.outcome import Outcome
@@ -64,7 +64,7 @@ def test_requests_leave_by_their_start_in_event_time(starts_us: list[int], horiz
 @settings(max_examples=40)
 def test_rows_are_reused_and_never_shared(acts: list[tuple[int, int, int]]) -> None:
     """After any history each request stands in a row of its own, with its own words and nothing of who was there."""
-    window = Window(plain_calibration(), 7)
+    window = Window(ranged_calibration(), 7)
     told: dict[str, np.ndarray] = {}
     for number, (act, start_us, words) in enumerate(acts):
         if act == 0:
@@ -75,11 +75,11 @@ def test_rows_are_reused_and_never_shared(acts: list[tuple[int, int, int]]) -> N
                 continue
             told[request.request_id] = np.empty(0, np.uint64)
             assert len(window.fingerprint(request)) == 0
-            assert window.shifts[request.row] == 0
+            assert window.owns[request.row].tolist() == [0, 1]
         elif act == 1 and window.requests:
             request = list(window.requests.values())[words % len(window.requests)]
             told[request.request_id] = random_words(number)[:words]
-            window.put(request, told[request.request_id])
+            window.put(request, told[request.request_id], words)
             assert window.heard[request.row]
         else:
             window.expire(start_us)
@@ -89,8 +89,8 @@ def test_rows_are_reused_and_never_shared(acts: list[tuple[int, int, int]]) -> N
     for request in window.requests.values():
         assert window.owners[request.row] is request
         assert np.array_equal(window.fingerprint(request), told[request.request_id])
-        shift = plain_calibration().own_shift(told[request.request_id]) if window.heard[request.row] else 0.0
-        assert window.shifts[request.row] == np.float32(shift)
+        own = ranged_calibration().own_null(told[request.request_id], request.level_range_db)
+        assert window.owns[request.row].tolist() == (own.tolist() if window.heard[request.row] else [0, 1])
     idle = np.setdiff1d(np.arange(len(window.owners)), rows)
     assert not window.lengths[idle].any()
     assert window.of_rows(idle) == []
@@ -101,7 +101,7 @@ def test_window_grows_with_the_traffic_and_keeps_what_it_holds() -> None:
     window = Window(plain_calibration(), 300)
     for i in range(301):
         request, left = window.add(f"r{i}", "h", "d", i)
-        window.put(request, random_words(i))
+        window.put(request, random_words(i), 20.0)
         assert len(window.owners) == min(300, 64 * 2 ** max(0, int(np.ceil(np.log2((i + 1) / 64)))))
         assert [gone.request_id for gone in left] == (["r0"] if i == 300 else [])
     for i in (1, 63, 64, 128, 299, 300):
@@ -122,9 +122,10 @@ def test_what_is_put_last_stands_and_is_measured_anew() -> None:
     window, _ = filled(4, [0])
     request = window.requests["r0"]
     for words in (40, FULL_WORDS, 70):
-        window.put(request, random_words("a")[:words])
+        window.put(request, random_words("a")[:words], words)
         assert np.array_equal(window.fingerprint(request), random_words("a")[:words])
-        assert window.shifts[request.row] == np.float32(plain_calibration().own_shift(random_words("a")[:words]))
+        assert request.level_range_db == words
+        assert np.array_equal(window.owns[request.row], ranged_calibration().own_null(random_words("a")[:words], words))
 
 
 def test_a_request_is_compared_from_when_it_has_been_heard() -> None:
@@ -132,8 +133,8 @@ def test_a_request_is_compared_from_when_it_has_been_heard() -> None:
     window, _ = filled(2, [0, 1])
     assert window.rows().tolist() == window.undecided_rows().tolist() == []
     first, second = window.requests.values()
-    window.put(first, random_words("a"))
-    window.put(second, random_words("b"))
+    window.put(first, random_words("a"), 20.0)
+    window.put(second, random_words("b"), 20.0)
     assert sorted(window.rows().tolist()) == sorted([first.row, second.row])
     window.mark_ignored(first)
     assert window.undecided_rows().tolist() == [second.row]
@@ -142,7 +143,7 @@ def test_a_request_is_compared_from_when_it_has_been_heard() -> None:
     assert third is not None
     assert third.row == first.row
     assert window.rows().tolist() == [second.row]
-    window.put(third, random_words("c"))
+    window.put(third, random_words("c"), 20.0)
     assert sorted(window.undecided_rows().tolist()) == sorted([second.row, third.row])
 
 
@@ -160,7 +161,7 @@ def route_of(requests: int, partners: int) -> Route:
 def add_whole(route: Route, request_id: str, start_us: int) -> None:
     request, _ = route.window.add(request_id, f"home of {request_id}", "d", start_us)
     request.looked_ms = FULL_MS
-    route.window.put(request, random_words(request_id))
+    route.window.put(request, random_words(request_id), 20.0)
 
 
 def drawn(route: Route, request_id: str) -> set[int]:
@@ -211,7 +212,7 @@ def test_a_matched_request_also_looks_at_what_still_grows() -> None:
     growing = {f"r{i}" for i in range(50, 110)}
     for name in growing:
         window.requests[name].looked_ms = FULL_MS - LOOK_MS
-        window.put(window.requests[name], random_words(name))
+        window.put(window.requests[name], random_words(name), 20.0)
     rows = {name: request.row for name, request in window.requests.items()}
     by_hash = drawn(route, "r7")
     for i in range(40, 70):

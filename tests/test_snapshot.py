@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from routed import CLOSED_US, ROUTE, SECOND_US, START_US, Traffic, airing, traffic
-from sounds import growths, in_order, plain_calibration, random_words
+from sounds import growths, in_order, random_words, ranged_calibration
 
 from matcher.bits import GRADIENT
 from matcher.outcome import Outcome
@@ -19,7 +19,7 @@ POLICY = Policy(window_us=6 * SECOND_US)
 
 
 def fresh(policy: Policy = POLICY) -> Route:
-    return Route(ROUTE, policy, plain_calibration())
+    return Route(ROUTE, policy, ranged_calibration())
 
 
 def again(route: Route) -> Route:

@@ -6,7 +6,7 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Growth(_message.Message):
-    __slots__ = ("request_id", "household", "device", "start_us", "end_us", "words", "audio_ms", "appended_us", "known", "leaning")
+    __slots__ = ("request_id", "household", "device", "start_us", "end_us", "words", "audio_ms", "appended_us", "known", "leaning", "level_range_db")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     HOUSEHOLD_FIELD_NUMBER: _ClassVar[int]
     DEVICE_FIELD_NUMBER: _ClassVar[int]
@@ -17,6 +17,7 @@ class Growth(_message.Message):
     APPENDED_US_FIELD_NUMBER: _ClassVar[int]
     KNOWN_FIELD_NUMBER: _ClassVar[int]
     LEANING_FIELD_NUMBER: _ClassVar[int]
+    LEVEL_RANGE_DB_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     household: str
     device: str
@@ -27,7 +28,8 @@ class Growth(_message.Message):
     appended_us: int
     known: Known
     leaning: Known
-    def __init__(self, request_id: _Optional[str] = ..., household: _Optional[str] = ..., device: _Optional[str] = ..., start_us: _Optional[int] = ..., end_us: _Optional[int] = ..., words: _Optional[bytes] = ..., audio_ms: _Optional[int] = ..., appended_us: _Optional[int] = ..., known: _Optional[_Union[Known, _Mapping]] = ..., leaning: _Optional[_Union[Known, _Mapping]] = ...) -> None: ...
+    level_range_db: float
+    def __init__(self, request_id: _Optional[str] = ..., household: _Optional[str] = ..., device: _Optional[str] = ..., start_us: _Optional[int] = ..., end_us: _Optional[int] = ..., words: _Optional[bytes] = ..., audio_ms: _Optional[int] = ..., appended_us: _Optional[int] = ..., known: _Optional[_Union[Known, _Mapping]] = ..., leaning: _Optional[_Union[Known, _Mapping]] = ..., level_range_db: _Optional[float] = ...) -> None: ...
 
 class Known(_message.Message):
     __slots__ = ("media_id", "score", "rate", "words", "alignment", "catalogue_version", "households", "calibration", "log_odds")
@@ -185,7 +187,7 @@ class RouteGuard(_message.Message):
 class RouteSnapshot(_message.Message):
     __slots__ = ("requests", "events", "averages", "low_mark_us", "catalogue_version", "blocked", "ignored", "erased", "recognised")
     class Request(_message.Message):
-        __slots__ = ("request_id", "household", "device", "start_us", "words", "audio_ms", "alignment", "looked_ms", "matched", "ignored", "event", "leaning")
+        __slots__ = ("request_id", "household", "device", "start_us", "words", "audio_ms", "alignment", "looked_ms", "matched", "ignored", "event", "leaning", "level_range_db")
         REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
         HOUSEHOLD_FIELD_NUMBER: _ClassVar[int]
         DEVICE_FIELD_NUMBER: _ClassVar[int]
@@ -198,6 +200,7 @@ class RouteSnapshot(_message.Message):
         IGNORED_FIELD_NUMBER: _ClassVar[int]
         EVENT_FIELD_NUMBER: _ClassVar[int]
         LEANING_FIELD_NUMBER: _ClassVar[int]
+        LEVEL_RANGE_DB_FIELD_NUMBER: _ClassVar[int]
         request_id: str
         household: str
         device: str
@@ -210,7 +213,8 @@ class RouteSnapshot(_message.Message):
         ignored: bool
         event: str
         leaning: Known
-        def __init__(self, request_id: _Optional[str] = ..., household: _Optional[str] = ..., device: _Optional[str] = ..., start_us: _Optional[int] = ..., words: _Optional[bytes] = ..., audio_ms: _Optional[int] = ..., alignment: _Optional[int] = ..., looked_ms: _Optional[int] = ..., matched: bool = ..., ignored: bool = ..., event: _Optional[str] = ..., leaning: _Optional[_Union[Known, _Mapping]] = ...) -> None: ...
+        level_range_db: float
+        def __init__(self, request_id: _Optional[str] = ..., household: _Optional[str] = ..., device: _Optional[str] = ..., start_us: _Optional[int] = ..., words: _Optional[bytes] = ..., audio_ms: _Optional[int] = ..., alignment: _Optional[int] = ..., looked_ms: _Optional[int] = ..., matched: bool = ..., ignored: bool = ..., event: _Optional[str] = ..., leaning: _Optional[_Union[Known, _Mapping]] = ..., level_range_db: _Optional[float] = ...) -> None: ...
     class Member(_message.Message):
         __slots__ = ("request_id", "alignment", "words", "household")
         REQUEST_ID_FIELD_NUMBER: _ClassVar[int]

@@ -16,7 +16,7 @@ import numpy as np
 from matcher.catalogue import Average
 from matcher.growth import Growth
 from pipeline.messages import hushword_pb2 as pb
-from pipeline.monitor.parts import MAX_HOMES, MAX_MEMBERS, Case, Changing, Event, Labels, Request, Second, Words
+from pipeline.monitor.parts import MAX_HOMES, MAX_MEMBERS, Case, Changing, Event, Labels, Request, Second
 
 WINDOW_S = 60
 SERIES_S = 300
@@ -74,7 +74,7 @@ class Model:
                 second = self._second(request.at_ms)
                 second.requests += weight
             request.until_ms = max(request.until_ms, appended_ms)
-            request.words = growth.words
+            request.growth = growth
             self._changed(self._requests, growth.request_id, request)
 
     def decided(self, decision: pb.Decision, appended_ms: int) -> None:
@@ -145,9 +145,9 @@ class Model:
             homes: set[str] = set()
             members = []
             for one in event.members:
-                if one.words is not None and one.decision is not None and one.home not in homes:
+                if one.growth is not None and one.decision is not None and one.home not in homes:
                     homes.add(one.home)
-                    members.append((one.home, one.words, one.decision))
+                    members.append((one.home, one.growth, one.decision))
             average = self._averages.get(event.media_id)
             version = max([event.version, *(one.version for one in event.members)])
             return Case(
@@ -229,12 +229,12 @@ class Model:
                 rows.append([at_s, round(second.requests, 1), second.quiet, p50, worst])
         return sorted(rows)
 
-    def _stranger(self, event: Event) -> tuple[str, Words] | None:
+    def _stranger(self, event: Event) -> tuple[str, Growth] | None:
         """Give the longest request that nobody ignored, of another home, near the event if there is one."""
         others = [
-            (len(r.words), -abs(r.at_ms - event.first_ms), r.home, r.words)
+            (len(r.growth.words), -abs(r.at_ms - event.first_ms), r.home, r.growth)
             for r in self._requests.values()
-            if not r.quiet_ms and r.words is not None and r.home not in event.homes
+            if not r.quiet_ms and r.growth is not None and r.home not in event.homes
         ]
         return max(others, key=lambda other: other[:2])[2:] if others else None
 

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from matcher.growth import Growth
 from pipeline.messages import hushword_pb2 as pb
 
 MAX_MEMBERS = 24  # of an event, whose fingerprints are kept as long as it is
@@ -35,7 +36,7 @@ class Request:
     home: str
     at_ms: int  # its first sample
     until_ms: int  # the newest audio of it
-    words: Words | None = None  # as of its latest look
+    growth: Growth | None = None  # as of its latest look
     decision: pb.Decision | None = None
     quiet_ms: int = 0  # when its decision was appended; 0: none was
     event: str = ""
@@ -95,9 +96,11 @@ class Case:
 
     version: int
     media_id: str
-    members: Sequence[tuple[str, Words, pb.Decision]]  # home's label, words, decision; the first to decide first
+    members: Sequence[
+        tuple[str, Growth, pb.Decision]
+    ]  # home's label, latest growth, decision; the first to decide first
     average: Words | None
-    stranger: tuple[str, Words] | None  # a request that nobody ignored
+    stranger: tuple[str, Growth] | None  # a request that nobody ignored
 
 
 class Labels:

@@ -15,6 +15,7 @@ from matcher.budget import CATALOGUE_SHARE
 from matcher.event import Event
 from matcher.evidence import ALIGNMENTS, MIN_WORDS, Calibration, compare
 from matcher.fingerprint import FIRST_LOOK_MS, FULL_MS, LOOK_MS, MAX_WORDS
+from matcher.growth import Growth
 from matcher.kernels import one_against_many
 from pipeline.messages import hushword_pb2 as pb
 from pipeline.monitor.parts import Case, Words
@@ -26,7 +27,7 @@ def explain(case: Case, bits: Bits, calibration: Calibration, false_ignore_budge
     """Work out the evidence.
 
     Args:
-        case: the event's homes, each with its words, and its average where that is known.
+        case: the event's homes, each with what it said, and its average where that is known.
         bits: of the words.
         calibration: gives the scores.
         false_ignore_budget: the job's; CATALOGUE_SHARE of it is for averages of before, as in `matcher.budget`.
@@ -36,7 +37,7 @@ def explain(case: Case, bits: Bits, calibration: Calibration, false_ignore_budge
         of the others, and how score and bit error rate against that grew with its audio; the same of a stranger.
 
     """
-    long_enough = [member for member in case.members if len(member[1]) >= MIN_WORDS][:MAX_SHOWN]
+    long_enough = [member for member in case.members if len(member[1].words) >= MIN_WORDS][:MAX_SHOWN]
     answer: dict[str, Any] = {
         "version": case.version,
         "media": case.media_id,
@@ -48,40 +49,40 @@ def explain(case: Case, bits: Bits, calibration: Calibration, false_ignore_budge
     }
     if not long_enough:
         return answer
-    reference = long_enough[0][1] if case.average is None else case.average
-    voters = [(words, _alignment(reference, words)) for _, words, _ in long_enough]
+    reference = long_enough[0][1].words if case.average is None else case.average
+    voters = [(said.words, _alignment(reference, said.words)) for _, said, _ in long_enough]
     average = reference if len(voters) < 3 else _average(voters)
     answer["chance"] = round(calibration.null_mean(len(average)), 4)
     answer["average"] = _row(average, 0)
     answer["bits"] = 8 * average.itemsize
-    for n, (home, words, decision) in enumerate(long_enough):
+    for n, (home, said, decision) in enumerate(long_enough):
         others = voters[:n] + voters[n + 1 :]
         against = reference if len(others) < 2 else _average(others)
         answer["homes"].append(
             {
                 "home": home,
-                **_row(words, voters[n][1]),
+                **_row(said.words, voters[n][1]),
                 "against": _base64(against),
-                "growth": growth(words, against, bits, calibration),
+                "growth": growth(said, against, bits, calibration),
                 "decided": _decided(decision),
             }
         )
     if case.stranger is not None:
-        home, words = case.stranger
+        home, said = case.stranger
         answer["stranger"] = {
             "home": home,
-            **_row(words, _alignment(average, words)),
+            **_row(said.words, _alignment(average, said.words)),
             "against": _base64(average),
-            "growth": growth(words, average, bits, calibration),
+            "growth": growth(said, average, bits, calibration),
         }
     return answer
 
 
-def growth(words: Words, against: Words, bits: Bits, calibration: Calibration) -> list[list[float]]:
+def growth(said: Growth, against: Words, bits: Bits, calibration: Calibration) -> list[list[float]]:
     """Give how sure a request's match is, the more of it has been heard.
 
     Args:
-        words: (n,), the request's.
+        said: the request; the range of its levels is taken as it is now.
         against: (m,), an average that it had no part in.
         bits: of the words.
         calibration: gives the scores.
@@ -90,16 +91,16 @@ def growth(words: Words, against: Words, bits: Bits, calibration: Calibration) -
         At each look of the matcher: ms of audio, score in standard deviations under the null, bit error rate.
 
     """
-    shifts = np.array([calibration.own_shift(against)], np.float32)
+    owns = calibration.own_null(against)[None]
     many, lengths = _rows([against])
     curve = []
     for look_ms in range(FIRST_LOOK_MS, FULL_MS + 1, LOOK_MS):
-        heard = np.ascontiguousarray(words[: word_count(frame_count(look_ms), bits)])
-        shift = calibration.own_shift(heard)
-        found = compare(calibration, heard, shift, many, lengths, shifts, np.zeros(1, np.int64)).at(0)
+        heard = np.ascontiguousarray(said.words[: word_count(frame_count(look_ms), bits)])
+        own = calibration.own_null(heard, said.level_range_db)
+        found = compare(calibration, heard, own, many, lengths, owns, np.zeros(1, np.int64)).at(0)
         if np.isfinite(found.score):
             curve.append([look_ms, round(found.score, 2), round(found.rate, 4)])
-        if len(heard) == len(words):
+        if len(heard) == len(said.words):
             break
     return curve
 
