@@ -240,6 +240,8 @@ class Calibration:
                 template=Tail(**header["template"]),
                 provenance=header["provenance"],
             )
+        except KeyError as error:
+            raise CalibrationError(f"not a calibration of this version: it has no {error}; calibrate again") from error
         except Exception as error:  # see `unpacked`
             raise CalibrationError(f"not a calibration file: {error}") from error
         calibration._check()

@@ -36,6 +36,7 @@ from matcher.evidence import (
 )
 from matcher.fingerprint import MAX_WORDS
 from matcher.null import look_words
+from matcher.packed import packed
 from matcher.search import SCAN_SCORE
 
 FIRST_LOOK_WORDS = look_words(GRADIENT)[0]
@@ -260,6 +261,16 @@ def _other_npz() -> bytes:
 def test_other_files_are_refused(data: bytes) -> None:
     with pytest.raises(CalibrationError):
         Calibration.from_bytes(data)
+
+
+def test_a_calibration_of_before_the_widths_says_so() -> None:
+    plain = plain_calibration()
+    header = {"version": "old", "bits": plain.bits, "provenance": {}} | {
+        name: vars(getattr(plain, name)) for name in ("triple", "beside", "template")
+    }
+    old = packed(header, cohort=plain.cohort, words=plain.words, mean=plain.mean, deviation=plain.deviation)
+    with pytest.raises(CalibrationError, match="of this version: it has no 'typical_db'; calibrate again"):
+        Calibration.from_bytes(old)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.9, 0.999])
