@@ -177,7 +177,8 @@ def pairs(heard: list[Heard], rng: np.random.Generator) -> None:
     for audio_ms in AUDIO_MS:
         n = word_count(frame_count(audio_ms), BITS)
         own, full = own_nulls(both, audio_ms), own_nulls(both)
-        scores = own[:, :1] + full[:, 0] - pair_matrix(words, words, n, FULL)[0]
+        expected = CALIBRATION.null_mean(n) + own[:, :1] + full[:, 0]
+        scores = expected - pair_matrix(words, words, n, FULL)[0]
         estimates = np.minimum(np.array([[one.estimate_db(audio_ms)] for one in both]), whole_db)
         kinds = {
             "": scores / (own[:, 1:] * full[:, 1]),
