@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from kafka import KafkaProducer
 
 from bench.sounds import babble, heard
 from matcher.grid import SAMPLE_RATE_HZ
 from pipeline.departures import chunk
+from pipeline.kafka_producer import Producer
 from pipeline.messages.hushword_pb2 import PCM_S16LE, AudioChunk
 
 REQUEST_S = 2.5
@@ -135,7 +135,7 @@ def publish(records: list[Record], servers: str, topic: str, partitions: int, *,
     Paced, a record is due when its last sample was captured. Otherwise the capture times begin now as well, and the
     audio arrives ahead of its time, as it does from a log that is read again.
     """
-    producer = KafkaProducer(
+    producer = Producer(
         bootstrap_servers=servers.split(","),
         acks="all",
         linger_ms=5,

@@ -37,7 +37,8 @@ class Blocked(Catalogue):
         """
         if not self.averages:
             return False
-        match, tried = self.best(words, own, 0)
+        # What is blocked is to be found, whatever its room: a wide null would make that harder.
+        match, tried = self.best(words, np.minimum(own, [np.inf, 1]).astype(np.float32), 0)
         counts["catalogue_comparisons"] += tried
         found = match is not None and match[1].score >= self.calibration.template.threshold(BLOCK_BUDGET, tried)
         counts["blocked"] += found

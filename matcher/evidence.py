@@ -30,6 +30,10 @@ MIN_WORDS = 12
 NEAR_SCORE = 1.0
 
 
+# In e-folds a dB; with more, a few dB would decide by themselves.
+MOST_WIDENING = 0.02
+
+
 class CalibrationError(ValueError):
     """A calibration that cannot be used: damaged, or made for other bits."""
 
@@ -92,7 +96,7 @@ class Calibration:
         deviation: float64 (G,), standard deviation of the same after both own means are taken off, for requests of the
             typical range of levels.
         typical_db: float64 (G,), the median range of their levels (`Fingerprint.level_range_db`).
-        least_db: float64 (G,), what nearly all have: below it nothing is known, and it is taken for this.
+        least_db: float64 (G,), what nearly all have: below it nothing is known, and it counts as typical.
         widening: float64 (G,), by how many e-folds a request's null gets wider with each dB more of range.
         triple: tail of the best triple score of a request among n concurrent ones, over all its looks.
         beside: tail of the best triple of a request with two homes of one of n airings that it did not hear: the two
@@ -149,8 +153,9 @@ class Calibration:
             raise CalibrationError("means, deviations and ranges must belong to rising numbers of words")
         if not all(np.isfinite(curve).all() for curve in curves) or not (self.deviation > 0).all():
             raise CalibrationError("means, deviations and ranges must be numbers, deviations over 0")
-        if (self.widening < 0).any():
-            raise CalibrationError("a null that gets narrower with the range of levels")
+        known = (self.widening >= 0) & (self.widening <= MOST_WIDENING) & (self.least_db <= self.typical_db)
+        if not known.all():
+            raise CalibrationError("nulls that widen with the range of levels as none does")
 
     def null_mean(self, words: int) -> float:
         """Mean lowest bit error rate of unrelated requests over so many words."""
@@ -185,7 +190,7 @@ class Calibration:
 
         Args:
             words: uint64 (n,), all words so far.
-            level_range_db: of its levels; None: that of an average, which counts as typical.
+            level_range_db: of its levels; None: that of an average. It counts as typical, as does less than `least_db`.
 
         Returns:
             float32 (2,): its mean less the calibration's, below 0 for what is closer to everything than most are; and
@@ -197,7 +202,8 @@ class Calibration:
         wide = 1.0
         if level_range_db is not None:
             typical_db, least_db, widening = (float(curve[len(words)]) for curve in self._range_curves)
-            wide = math.exp(widening * (max(level_range_db, least_db) - typical_db))
+            if level_range_db >= least_db:
+                wide = math.exp(widening * (level_range_db - typical_db))
         return np.array([mean - self.null_mean(len(words)), wide], np.float32)
 
     def to_bytes(self) -> bytes:

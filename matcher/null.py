@@ -25,9 +25,9 @@ TAIL_SHARE = 0.01
 # The same for pairs, of which there are more; and what a normal variable exceeds with probability 1e-5.
 PAIR_TAIL_SHARE = 0.001
 # How the null widens with the range of levels is read off what a thousandth of the pairs exceed, in so many parts of
-# them by their range. A range below that of a twentieth of the people is taken for theirs: of so little range nothing
-# is known, and a hum in two homes must not make them sure.
-WIDENING_SHARE, WIDENING_PARTS, LEAST_RANGE = 0.001, 10, 0.05
+# them by their range; of fewer people it cannot be told. Of a range that hardly anybody has nothing is known, and a hum
+# in two homes must not make them surer.
+WIDENING_SHARE, WIDENING_PARTS, WIDENING_PEOPLE, LEAST_RANGE = 0.001, 10, 400, 0.02
 # How much of the difference between looks a score makes up for. All of it would give every look the same share of the
 # budget; with less of it the early ones get more, where most decisions fall.
 EASING = 0.65
@@ -302,7 +302,7 @@ def measure(
     stranger = unrelated.strangers
     apart = stranger if unrelated.apart is None else unrelated.apart
     typical_db, least_db = np.quantile(people.ranges_db, (0.5, LEAST_RANGE), axis=1)
-    over_db = np.maximum(people.ranges_db, least_db[:, None]) - typical_db[:, None]
+    over_db = np.where(people.ranges_db < least_db[:, None], 0, people.ranges_db - typical_db[:, None])
     mean, shifts, margins, slopes = [], [], [], []
     for n, words, of_look in zip(lengths, people.words, over_db, strict=True):
         against = pair_matrix(words, full, n, full.shape[1])[0]
@@ -314,6 +314,7 @@ def measure(
         slopes.append(widening(margins[-1], (of_look[:, None] + of_look[None])[stranger]))
     # A line through the looks: what is measured of each scatters more than it changes between them.
     slope = np.maximum(0.0, np.polyval(np.polyfit(np.log(lengths), slopes, 1), np.log(lengths)))
+    slope *= requests >= WIDENING_PEOPLE
     wide = np.exp(slope[:, None] * over_db)
     deviation = [
         _tail_deviation((of_look / (own[:, None] * own[None])[stranger]).astype(np.float32))

@@ -1,6 +1,7 @@
 """`hushword calibrate` and `hushword train-filters`: what the library decides by, from one's own recordings."""
 
 import hashlib
+import math
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from matcher.budget import Budget
+    from matcher.evidence import Calibration
     from matcher.learn import View
     from matcher.traffic import Heard
     from pipeline.recording import Recording, Request
@@ -83,7 +85,21 @@ def calibrate(
         f" {census.airings} airings and re-runs; {census.left_out} more people than needed; {short} requests too short."
         f" Who matches one stranger matches a second {census.match_correlation:.1f} times as often as by chance."
     )
+    console.print(_widths(calibration))
     console.print(f"wrote {out}: use it with --calibration {out}")
+
+
+def _widths(calibration: "Calibration") -> str:
+    """How the null widens with the range of levels, at the last look."""
+    from matcher.null import WIDENING_PEOPLE
+
+    typical_db, widening = float(calibration.typical_db[-1]), float(calibration.widening[-1])
+    if widening == 0:
+        return f"All nulls count as equally wide: of these people no more can be told, it takes {WIDENING_PEOPLE}."
+    return (
+        f"Half of the people stand more than {typical_db:.0f} dB above their rooms; who stands 10 dB higher has a null"
+        f" that is {100 * (math.exp(10 * widening) - 1):.0f} % wider."
+    )
 
 
 def _by_route(heard: "list[Heard]", budget: "Budget") -> Table:

@@ -12,18 +12,19 @@ from apache_beam.options.pipeline_options import (
     GoogleCloudOptions,
     PipelineOptions,
     PortableOptions,
+    StandardOptions,
 )
 
 from pipeline.errors import InputError
 from pipeline.local import LocalServiceError
-from pipeline.local.flink_rest import Failure, FlinkRest
+from pipeline.local.flink_rest import Failure, FlinkRest, is_address
 from pipeline.options import ConfigError
 
 _POLL_S = 1.0
 # One that a restart cures is none: rights that are replaced are gone for a moment. Restarts take seconds, or a minute
 # at most where there were many.
 _AGAIN_WITHIN_S = 300.0
-_ERRORS = (kafka.errors.AuthorizationError, kafka.errors.SaslAuthenticationFailedError, InputError, ConfigError)
+_ERRORS = (kafka.errors.AuthorizationError, kafka.errors.SaslAuthenticationFailedError)
 
 log = logging.getLogger(__name__)
 
@@ -32,16 +33,21 @@ def _names(error: type[BaseException]) -> set[str]:
     return {error.__name__}.union(*(_names(kind) for kind in error.__subclasses__()))
 
 
-# As the end of a worker's traceback has it, amid Flink's own.
-_REFUSAL = re.compile(
-    rf"^(?:\w+\.)*({'|'.join(sorted(set().union(*map(_names, _ERRORS))))}): (.+?)(?: \[while running .*\])?$",
+# As the end of a worker's traceback has it, amid Flink's own; of what a worker is given, files can be refused it. What
+# these say who inherit from them may be an outage.
+_KINDS = sorted({ConfigError.__name__, InputError.__name__}.union(*map(_names, _ERRORS)))
+_REFUSAL = re.compile(rf"^(?:\w+\.)*({'|'.join(_KINDS)}): (.+?)(?: \[while running .*\])?$", re.MULTILINE)
+# Between an error and the one that came of it: what a worker ended with is behind the last of these.
+_CHAINED = re.compile(
+    r"^(?:During handling of the above exception, another exception occurred"
+    r"|The above exception was the direct cause of the following exception):$",
     re.MULTILINE,
 )
 
 
 def refusal(failure: str) -> str | None:
     """Give the line of a failure that says what brokers or settings refused a worker; None when nothing was refused."""
-    found = _REFUSAL.search(failure)
+    found = _REFUSAL.search(_CHAINED.split(failure)[-1])
     return found and f"{found[1]}: {found[2]}"
 
 
@@ -73,7 +79,8 @@ class Refusals:
         while not self._stop.wait(_POLL_S):
             try:
                 self._look()
-            except LocalServiceError as error:  # a job manager that is away; what it means for the job Beam hears
+            # A job manager that is away, or one that speaks otherwise; what it means for the job Beam hears.
+            except (LocalServiceError, LookupError, TypeError) as error:
                 if answers:
                     log.warning("nobody sees whether the job is refused something: %s", error)
                 answers = False
@@ -94,7 +101,8 @@ class Refusals:
 def refusals_of(options: PipelineOptions) -> Refusals | None:
     """Give who watches the job of these options, which gets a name; None where they do not say where its Flink is."""
     flink = str(options.view_as(FlinkRunnerOptions).flink_master)
-    if flink.startswith("[") or options.view_as(PortableOptions).output_executable_path is not None:
+    runs_there = options.view_as(StandardOptions).runner in ("PortableRunner", "FlinkRunner")
+    if not (runs_there and is_address(flink)) or options.view_as(PortableOptions).output_executable_path is not None:
         return None
     named = options.view_as(GoogleCloudOptions)
     named.job_name = named.job_name or f"hushword-{uuid.uuid4().hex[:12]}"

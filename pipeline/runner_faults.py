@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 
 from pipeline.local import LocalServiceError
-from pipeline.local.flink_rest import FlinkRest
+from pipeline.local.flink_rest import FlinkRest, is_address
 from pipeline.options import ConfigError
 
 ANSWER_S = 5.0
@@ -37,7 +37,7 @@ def check_runner(beam_args: Sequence[str]) -> None:
             f"no worker pool answered at {pool} within {ANSWER_S:.0f} s (Beam's option --environment_config):"
             " `hushword worker-pool` is one"
         )
-    if given.flink_master is not None and not given.flink_master.startswith("["):
+    if given.flink_master is not None and is_address(given.flink_master):
         try:
             FlinkRest(given.flink_master).jobs()
         except LocalServiceError as error:

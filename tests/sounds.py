@@ -304,7 +304,7 @@ def plain_calibration() -> Calibration:
 
 @functools.cache
 def ranged_calibration() -> Calibration:
-    """Give the plain one, but that nulls get wider by a tenth with each dB of levels over 20, from 6 on."""
+    """Give the plain one, but that nulls get wider by a fiftieth with each dB of levels over 20, from 6 on."""
     plain = plain_calibration()
     alike = np.ones(len(plain.words))
-    return dataclasses.replace(plain, typical_db=20 * alike, least_db=6 * alike, widening=np.log(1.1) * alike)
+    return dataclasses.replace(plain, typical_db=20 * alike, least_db=6 * alike, widening=np.log(1.02) * alike)

@@ -19,7 +19,7 @@ from matcher.window import Request, Window
 
 def filled(capacity: int, starts_us: list[int]) -> tuple[Window, list[Request]]:
     """A window after requests r0, r1, ... of these starts, and those that left."""
-    window = Window(plain_calibration(), capacity)
+    window = Window(ranged_calibration(), capacity)
     left = []
     for i, start_us in enumerate(starts_us):
         left += window.add(f"r{i}", f"h{i}", "d", start_us)[1]

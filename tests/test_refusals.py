@@ -8,6 +8,7 @@ import pytest
 from pipeline.errors import InputError
 from pipeline.local.flink_rest import Failure
 from pipeline.options import ConfigError
+from pipeline.reading import TopicError
 from pipeline.refusals import lasting_refusal, refusal
 
 REFUSED = [
@@ -23,6 +24,7 @@ OUTAGES = [
     kafka.errors.NotLeaderForPartitionError("audio"),
     ConnectionResetError("Connection reset by peer"),
     RuntimeError("a worker was lost"),
+    TopicError("topic audio cannot be read: no broker answered"),
 ]
 
 
@@ -50,6 +52,26 @@ def test_the_line_of_a_refusal_is_found(error: Exception, step: str) -> None:
 @pytest.mark.parametrize("error", OUTAGES, ids=lambda error: type(error).__name__)
 def test_an_outage_is_none(error: Exception) -> None:
     assert refusal(failure(error).said) is None
+
+
+@pytest.mark.parametrize("caused", [True, False])
+def test_what_came_of_it_in_the_end_counts(caused: bool) -> None:
+    """An outage after a refusal that somebody dealt with is an outage, and the other way round."""
+
+    def after(first: Exception, last: Exception) -> str:
+        try:
+            try:
+                raise first
+            except type(first) as error:
+                if caused:
+                    raise last from error
+                raise last  # noqa: B904  that is the other case
+        except type(last) as error:
+            return failure(error).said
+
+    refused, lost = kafka.errors.TopicAuthorizationFailedError, kafka.errors.NodeNotReadyError
+    assert refusal(after(refused("audio"), lost("1"))) is None
+    assert refusal(after(lost("1"), refused("audio"))) == f"TopicAuthorizationFailedError: {refused('audio')}"
 
 
 def test_nothing_that_goes_by_itself_is_a_refusal() -> None:

@@ -13,6 +13,11 @@ CANCELLED_WITHIN_S = 60.0
 _ENDED = {"CANCELED", "FAILED", "FINISHED"}
 
 
+def is_address(flink_master: str) -> bool:
+    """Tell whether Beam's option says where a job manager is, and not which one Beam shall choose."""
+    return flink_master not in ("[auto]", "[local]", "[collection]")
+
+
 @dataclass(frozen=True)
 class FlinkJob:
     """A job as Flink's REST interface tells of it."""
