@@ -32,12 +32,16 @@ Made by `python -m bench.accuracy`: each recording is replayed at {SPEED:g}x thr
 default settings. The simulated ones are ten minutes of the *evaluation* split each (`hushword simulate street --split
 evaluation --events 12 --seed N`). No null, tail or filter was fitted on the voices and advertisements of that split; a
 few choices, named in [calibration.md](calibration.md), were made while looking at recordings of it, of these for the
-shares of averages. A sixth of the requests is at each of 0, 5, 10, 15, 20 and 25 dB.
+shares of averages and the widths of nulls. A sixth of the requests is at each of 0, 5, 10, 15, 20 and 25 dB.
 
 | recording | requests | media ignored | at 0 dB | re-runs, alone | people ignored | audio from the wake word on |
 |---|---|---|---|---|---|---|
 """
 
+FURTHER = """
+Rows without a seed are of labelled recordings given as arguments, which are not in the repository. They are no held-out
+ones: they were looked at all along.
+"""
 TAIL = """
 "Media" are requests of three or more households. "People" are all that must be accepted: live voices, and media
 heard in one or two households only. "Audio from the wake word on" is what had been heard when a request was ignored:
@@ -59,7 +63,7 @@ def main(
             with PhaseProgress(err) as progress:
                 trial = run_trial(recording, Settings(), kafka.bootstrap_servers, speed=SPEED, progress=progress)
             lines.append(_line(name, score(recording, trial.decisions)))
-    out.write_text(HEAD + "".join(lines) + TAIL, encoding="utf-8")
+    out.write_text(HEAD + "".join(lines) + (FURTHER if recordings else "") + TAIL, encoding="utf-8")
     print("".join(lines))
 
 
