@@ -37,17 +37,14 @@ def _names(error: type[BaseException]) -> set[str]:
 # these say who inherit from them may be an outage.
 _KINDS = sorted({ConfigError.__name__, InputError.__name__}.union(*map(_names, _ERRORS)))
 _REFUSAL = re.compile(rf"^(?:\w+\.)*({'|'.join(_KINDS)}): (.+?)(?: \[while running .*\])?$", re.MULTILINE)
-# Between an error and the one that came of it: what a worker ended with is behind the last of these.
-_CHAINED = re.compile(
-    r"^(?:During handling of the above exception, another exception occurred"
-    r"|The above exception was the direct cause of the following exception):$",
-    re.MULTILINE,
-)
 
 
 def refusal(failure: str) -> str | None:
-    """Give the line of a failure that says what brokers or settings refused a worker; None when nothing was refused."""
-    found = _REFUSAL.search(_CHAINED.split(failure)[-1])
+    """Give the line of a failure that says what brokers or settings refused a worker; None when nothing was refused.
+
+    It need not be the last error: a reader that cannot go on says so, and what it was refused is the cause of that.
+    """
+    found = _REFUSAL.search(failure)
     return found and f"{found[1]}: {found[2]}"
 
 

@@ -54,24 +54,11 @@ def test_an_outage_is_none(error: Exception) -> None:
     assert refusal(failure(error).said) is None
 
 
-@pytest.mark.parametrize("caused", [True, False])
-def test_what_came_of_it_in_the_end_counts(caused: bool) -> None:
-    """An outage after a refusal that somebody dealt with is an outage, and the other way round."""
-
-    def after(first: Exception, last: Exception) -> str:
-        try:
-            try:
-                raise first
-            except type(first) as error:
-                if caused:
-                    raise last from error
-                raise last  # noqa: B904  that is the other case
-        except type(last) as error:
-            return failure(error).said
-
-    refused, lost = kafka.errors.TopicAuthorizationFailedError, kafka.errors.NodeNotReadyError
-    assert refusal(after(refused("audio"), lost("1"))) is None
-    assert refusal(after(lost("1"), refused("audio"))) == f"TopicAuthorizationFailedError: {refused('audio')}"
+def test_a_refusal_that_something_else_came_of_is_found() -> None:
+    """As of a reader in a thread of its own: it says that it cannot follow its topic, and why."""
+    ended = RuntimeError("media cannot be followed any more")
+    ended.__cause__ = REFUSED[3]
+    assert refusal(failure(ended).said) == f"ConfigError: {REFUSED[3]}"
 
 
 def test_nothing_that_goes_by_itself_is_a_refusal() -> None:
