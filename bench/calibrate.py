@@ -19,7 +19,8 @@ from rich.progress import track
 
 from matcher.bits import Bits, bits_named
 from matcher.evidence import Calibration
-from matcher.null import Looks, Unrelated, every_look, measure
+from matcher.looks import Looks, every_look
+from matcher.null import Unrelated, measure
 from matcher.search import AIRING_HOMES
 from matcher.traffic import averages_of
 from pipeline.recording import Recording, Request

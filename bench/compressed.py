@@ -18,7 +18,8 @@ from matcher.bits import bits_named
 from matcher.evidence import shipped_calibration
 from matcher.fingerprint import FULL_MS
 from matcher.grid import SAMPLE_RATE_HZ
-from matcher.null import Looks, every_look, pair_matrix
+from matcher.looks import Looks, every_look
+from matcher.null import pair_matrix
 from pipeline.recording import Recording
 
 PEOPLE, SHARES = 1400, (1e-4, 1e-5)

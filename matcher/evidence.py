@@ -28,8 +28,6 @@ ALIGNMENTS: npt.NDArray[np.int32] = np.arange(-10, 11, dtype=np.int32)
 MIN_WORDS = 12
 # Below this no score decides anything, so half of the words tell well enough that it is there.
 NEAR_SCORE = 1.0
-
-
 # In e-folds a dB; with more, a few dB would decide by themselves.
 MOST_WIDENING = 0.02
 

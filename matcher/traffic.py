@@ -16,7 +16,8 @@ from scipy.sparse.csgraph import connected_components
 from matcher.bits import Bits
 from matcher.event import Event
 from matcher.evidence import MIN_WORDS, Calibration
-from matcher.null import Looks, NullError, Unrelated, look_words, measure, pair_matrix
+from matcher.looks import Looks, look_words
+from matcher.null import NullError, Unrelated, measure, pair_matrix
 from matcher.route import AIRING_US
 from matcher.search import AIRING_HOMES
 

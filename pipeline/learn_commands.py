@@ -39,7 +39,8 @@ def calibrate(
     if out.exists():
         raise InputError(f"{out} is there already: calibrations are kept, because decisions name them")
     from matcher.budget import Budget
-    from matcher.null import NullError, every_look
+    from matcher.looks import every_look
+    from matcher.null import NullError
     from matcher.traffic import Heard
     from matcher.traffic import calibrate as measure
     from pipeline.matching import load_bits, policy_of

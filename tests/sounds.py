@@ -20,7 +20,8 @@ from matcher.bits import BITS_PER_WORD, GRADIENT, Bits, frame_count, word_count
 from matcher.evidence import Calibration, Tail
 from matcher.fingerprint import FULL_MS, look_due_ms, whole_fingerprint
 from matcher.growth import Growth
-from matcher.null import look_words, pair_matrix
+from matcher.looks import look_words
+from matcher.null import pair_matrix
 
 SAMPLE_RATE_HZ = 16_000
 REQUEST_S = 3.0

@@ -15,7 +15,7 @@ from records import EPOCH_US, RATE_HZ, Piece, noise, pieces, record
 from matcher.bits import GRADIENT
 from matcher.fingerprint import FIRST_LOOK_MS, FULL_MS, LOOK_MS, look_due_ms, whole_fingerprint
 from matcher.growth import Growth
-from matcher.null import look_words
+from matcher.looks import look_words
 from pipeline.assembly import Assembler, AssemblyLimits
 from pipeline.chunks import BadRecordError
 from pipeline.marks import LAG_HOLDS_US, LEAP_US, NEVER_US

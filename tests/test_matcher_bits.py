@@ -29,7 +29,7 @@ from matcher.bits import (
 from matcher.fingerprint import FIRST_LOOK_MS, FULL_MS, LOOK_MS, MAX_WORDS, Fingerprint, look_due_ms, whole_fingerprint
 from matcher.grid import BANDS, HOP, SAMPLE_RATE_HZ, FilterBank
 from matcher.learn import EXPONENT, MEAN_FRAMES, TAP_FRAMES, TAPS, stretches
-from matcher.null import every_look, look_words
+from matcher.looks import every_look, look_words
 
 MS = SAMPLE_RATE_HZ // 1000
 LEARNED = bits_named("learned64")

@@ -35,7 +35,7 @@ from matcher.evidence import (
     shipped_calibration,
 )
 from matcher.fingerprint import MAX_WORDS
-from matcher.null import look_words
+from matcher.looks import look_words
 from matcher.packed import packed
 from matcher.search import SCAN_SCORE
 

@@ -13,15 +13,14 @@ from test_matcher_evidence import assert_same, compare_all
 import matcher.null
 from matcher.bits import GRADIENT
 from matcher.evidence import Calibration, Tail
+from matcher.looks import Looks, look_words
 from matcher.null import (
     MIN_EXCESSES,
-    Looks,
     NullError,
     Unrelated,
     _tail_deviation,
     fit_tail,
     fit_triples,
-    look_words,
     measure,
     pair_matrix,
     triples_of,

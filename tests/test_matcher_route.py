@@ -25,7 +25,7 @@ from matcher.bits import GRADIENT, Bits, bits_named
 from matcher.budget import CATALOGUE_SHARE, OPEN_SHARE, TIERS, Tier
 from matcher.evidence import shipped_calibration
 from matcher.fingerprint import FIRST_LOOK_MS, LOOK_MS
-from matcher.null import look_words
+from matcher.looks import look_words
 from matcher.outcome import Ignore, Reason
 from matcher.policy import Policy
 from matcher.route import AIRING_US, Route

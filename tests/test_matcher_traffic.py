@@ -8,7 +8,8 @@ from sounds import heard_words, random_words
 import matcher.traffic
 from matcher.bits import GRADIENT
 from matcher.evidence import Calibration
-from matcher.null import Looks, NullError, Unrelated, look_words
+from matcher.looks import Looks, look_words
+from matcher.null import NullError, Unrelated
 from matcher.traffic import Census, Heard, calibrate
 
 S = 1_000_000

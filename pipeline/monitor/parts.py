@@ -96,9 +96,7 @@ class Case:
 
     version: int
     media_id: str
-    members: Sequence[
-        tuple[str, Growth, pb.Decision]
-    ]  # home's label, latest growth, decision; the first to decide first
+    members: Sequence[tuple[str, Growth, pb.Decision]]  # home's label, growth, decision; the first to decide first
     average: Words | None
     stranger: tuple[str, Growth] | None  # a request that nobody ignored
 
