@@ -1,6 +1,7 @@
 """A real broker with users, certificates and rights: a listener for each way to reach it, right and wrong."""
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -26,6 +27,7 @@ from pipeline.messages.hushword_pb2 import AudioChunk
 from pipeline.options import Settings, load_settings
 from pipeline.sender import Sender
 from pipeline.topics import topic_names
+from pipeline.trial import Job
 
 PASSWORD = "correct horse battery staple"  # noqa: S105
 LISTENERS = ("TLS", "EXPIRED", "ELSEWHERE", "MTLS", "SASL")
@@ -49,6 +51,15 @@ def hear(sender: Sender, start_us: int, name: str) -> None:
             sender.send(piece.value, piece.request_id.encode())
     sender.mark(AudioChunk(low_mark_us=start_us + 3_000_000).SerializeToString())
     sender.flush()
+
+
+def until(job: Job, condition: Callable[[], bool]) -> None:
+    """Wait for something that a job does; its own end comes as a RunError."""
+    deadline_s = time.monotonic() + 120
+    while not condition():
+        job.check()
+        assert time.monotonic() < deadline_s, job.tail()
+        time.sleep(0.1)
 
 
 @dataclass(frozen=True)

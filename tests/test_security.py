@@ -4,12 +4,12 @@ import logging
 import pickle
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from kafka.errors import TopicAuthorizationFailedError
-from secured import JOB, PASSWORD, Certificates, SecuredKafka, hear, rights
+from secured import JOB, PASSWORD, Certificates, SecuredKafka, hear, rights, until
 
 import pipeline
 from pipeline.cli import main
@@ -21,7 +21,7 @@ from pipeline.options import Settings, load_settings
 from pipeline.sender import Sender
 from pipeline.source import FromCommitted
 from pipeline.topics import create_topics, topic_names
-from pipeline.trial import Job, RunError, running_job, trial_settings
+from pipeline.trial import RunError, running_job, trial_settings
 
 WITHIN_S = 30.0
 
@@ -240,23 +240,15 @@ def test_the_job_runs_with_its_rights_and_ends_when_it_loses_one(reach: Reach, l
     with running_job(settings) as job:
         with Sender(own, own.audio_topic) as sender:
             hear(sender, start_us, "before")
-            _until(job, lambda: len(read_topic(own)) == 3)
+            until(job, lambda: len(read_topic(own)) == 3)
             reach.broker.take_right(user, ("TOPIC", topic_names(own)[role], operation))  # type: ignore[index, arg-type]
             hear(sender, start_us + 60_000_000, "after")
         with pytest.raises(RunError) as ended:
-            _until(job, lambda: False)
+            until(job, lambda: False)
     said = str(ended.value).splitlines()[-1]
     assert said.startswith("hushword: the job ended: TopicAuthorizationFailedError"), said
     assert topic_names(own)[role] in said  # type: ignore[index]
     assert PASSWORD not in str(ended.value)
-
-
-def _until(job: Job, condition: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + 120
-    while not condition():
-        job.check()
-        assert time.monotonic() < deadline_s, job.tail()
-        time.sleep(0.1)
 
 
 def test_what_names_a_household_goes_when_it_is_said_to(broker: SecuredKafka) -> None:

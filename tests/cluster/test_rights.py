@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from secured import JOB, PASSWORD, Certificates, SecuredKafka, hear, rights
+from secured import JOB, PASSWORD, Certificates, SecuredKafka, hear, rights, until
 
 from pipeline.decisions import read_topic
 from pipeline.local.flink_cluster import FlinkCluster
@@ -18,8 +18,6 @@ from pipeline.topics import Role, create_topics, topic_names
 from pipeline.trial import Job, RunError, running_job, trial_settings
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
-
-WITHIN_S = 120.0
 
 
 @pytest.fixture(scope="module")
@@ -43,14 +41,14 @@ def _running(
         Sender(own, own.audio_topic) as sender,
     ):
         hear(sender, start_us, "before")
-        _until(job, lambda: len(read_topic(own)) == 3)
+        until(job, lambda: len(read_topic(own)) == 3)
         yield own, job, lambda: hear(sender, start_us + 60_000_000, "after")
 
 
 def _last_words(job: Job, cluster: FlinkCluster) -> str:
     """Wait for its end, of which nothing is left on Flink."""
     with pytest.raises(RunError, match="exit code 1") as ended:
-        _until(job, lambda: False)
+        until(job, lambda: False)
     assert PASSWORD not in str(ended.value)
     assert {job.state for job in cluster.jobs()} == {"CANCELED"}
     return str(ended.value).splitlines()[-1]
@@ -82,11 +80,3 @@ def test_a_job_whose_password_is_gone_ends_with_a_sentence(
             os.kill(worker, signal.SIGKILL)
         said = _last_words(job, cluster)
     assert said.startswith(f"hushword: the job ended: ConfigError: setting sasl_password_file = {password} "), said
-
-
-def _until(job: Job, condition: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + WITHIN_S
-    while not condition():
-        job.check()
-        assert time.monotonic() < deadline_s, job.tail()
-        time.sleep(0.1)
