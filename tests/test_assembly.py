@@ -1,110 +1,23 @@
 """From records to growths: the same ones in the same order, however the records came; bounds end in accept."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
-import soxr
+from assembled import LIMITS, REORDER_US, ROUTE, Feed, Log, Sent, assembled, in_order, logs, mark, spoke
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from records import EPOCH_US, RATE_HZ, Piece, noise, pieces, record
+from records import EPOCH_US, Piece, pieces, record
 
 from matcher.bits import GRADIENT
 from matcher.fingerprint import FIRST_LOOK_MS, FULL_MS, LOOK_MS, look_due_ms, whole_fingerprint
 from matcher.growth import Growth
 from matcher.looks import look_words
-from pipeline.assembly import Assembler, AssemblyLimits
+from pipeline.assembly import Assembler
 from pipeline.chunks import BadRecordError
-from pipeline.marks import LAG_HOLDS_US, LEAP_US, NEVER_US
+from pipeline.marks import LAG_HOLDS_US
 from pipeline.messages.hushword_pb2 import AudioChunk
-
-REORDER_US = 300_000
-LIMITS = AssemblyLimits(reorder_us=REORDER_US)
-ROUTE = "alexa/en-US/0"
-# What tells two growths apart; when the broker got the chunk is not the data's.
-Told = tuple[str, int, int, bytes, int]
-
-
-def told(growth: Growth) -> Told:
-    words = growth.words.astype("<u8").tobytes()
-    return growth.request_id, growth.start_us, growth.end_us, words, growth.audio_ms
-
-
-def mark(us: int, *, lags: bool = False) -> bytes:
-    return AudioChunk(low_mark_us=us, lags=lags).SerializeToString()
-
-
-@dataclass(frozen=True)
-class Sent:
-    """A piece with the time it left its device, and the partition it went to."""
-
-    piece: Piece
-    leaves_us: int
-    partition: int
-
-
-Log = dict[int, list[bytes]]
-
-
-def logs(sent: Iterable[Sent], partitions: int) -> Log:
-    """Give what each partition holds: in the order in which the pieces left."""
-    held: Log = {partition: [] for partition in range(partitions)}
-    for entry in sorted(sent, key=lambda s: (s.leaves_us, s.piece.request_id, s.piece.seq)):
-        held[entry.partition].append(entry.piece.value)
-    return held
-
-
-class Feed:
-    """An assembler and the logs that it reads; growths are collected by route."""
-
-    def __init__(self, assembler: Assembler, log: Log, offsets: Mapping[int, int] | None = None) -> None:
-        self.assembler, self.log = assembler, log
-        self.next = dict(offsets or dict.fromkeys(log, 0))
-        self.growths: dict[str, list[Growth]] = {}
-        self.refused: list[str] = []
-
-    @property
-    def unread(self) -> list[int]:
-        return [partition for partition, values in self.log.items() if self.next[partition] < len(values)]
-
-    def read(self, partition: int, count: int = 1) -> None:
-        for value in self.log[partition][self.next[partition] : self.next[partition] + count]:
-            try:
-                self.assembler.take(partition, self.next[partition], EPOCH_US, value)
-            except BadRecordError as error:
-                self.refused.append(error.stage)
-            self.next[partition] += 1
-
-    def release(self) -> None:
-        for route, growths in self.assembler.release().items():
-            self.growths.setdefault(route, []).extend(growths)
-
-    def read_all(self) -> "Feed":
-        """Read what is left, one record of each partition after the other, and end every partition."""
-        while self.unread:
-            for partition in self.unread:
-                self.read(partition)
-            self.release()
-        for partition in self.log:
-            self.assembler.take(partition, len(self.log[partition]), EPOCH_US, mark(EPOCH_US + 3_600_000_000))
-        self.release()
-        return self
-
-    def told(self) -> dict[str, list[Told]]:
-        return {route: [told(growth) for growth in growths] for route, growths in self.growths.items()}
-
-
-def assembled(log: Log, limits: AssemblyLimits = LIMITS) -> Feed:
-    return Feed(Assembler(limits, GRADIENT, dict.fromkeys(log, 0)), log).read_all()
-
-
-def in_order(cut: Iterable[Piece]) -> Log:
-    """Give one partition with everything in the order of its capture: what all else is held against."""
-    return logs([Sent(piece, piece.end_us, 0) for piece in cut], 1)
-
 
 # ---- the same growths, however the records came ----------------------------------------------------------------------
 
@@ -378,128 +291,6 @@ def test_a_route_is_named_as_long_as_there_is_something_of_it_on_its_way() -> No
     assert list(assembler.release()) == [ROUTE] == assembler.routes()
 
 
-# ---- low marks -------------------------------------------------------------------------------------------------------
-
-
-def spoke(device: str, end_us: int) -> bytes:
-    """Give a record of a request of its own that ends at this time."""
-    (piece,) = pieces(f"{device} at {end_us}", end_us - 1000 * FIRST_LOOK_MS, [FIRST_LOOK_MS], device_id=device)
-    return piece.value
-
-
-def test_the_mark_stays_behind_the_newest_by_what_may_be_out_of_order() -> None:
-    """And never goes back."""
-    assembler = Assembler(LIMITS, GRADIENT, {0: 0})
-    marks = []
-    for offset, (device, at_us) in enumerate([("a", 0), ("b", 0), ("a", 500_000), ("b", 200_000), ("b", 900_000)]):
-        assembler.take(0, offset, EPOCH_US, spoke(device, EPOCH_US + at_us))
-        assembler.release()
-        marks.append(assembler.low_mark_us)
-    behind = EPOCH_US - REORDER_US
-    # The first device of all is alone; the second confirms it.
-    assert marks == [NEVER_US, behind, behind + 500_000, behind + 500_000, behind + 900_000]
-
-
-def test_the_slowest_partition_has_the_mark() -> None:
-    """What is held for it comes out when it has caught up."""
-    assembler = Assembler(LIMITS, GRADIENT, {0: 0, 1: 0})
-    for offset, device in enumerate("ab"):
-        assembler.take(0, offset, EPOCH_US, spoke(device, EPOCH_US + 9_000_000))
-        assembler.take(1, offset, EPOCH_US, spoke(device, EPOCH_US + 1_000_000))
-    assert assembler.release() == {}
-    assert assembler.low_mark_us == EPOCH_US + 1_000_000 - REORDER_US
-    assembler.take(1, 2, EPOCH_US, mark(EPOCH_US + 8_000_000))
-    assert len(assembler.release()[ROUTE]) == 2
-    assert assembler.low_mark_us == EPOCH_US + 8_000_000
-
-
-def test_a_lone_clock_that_leaps_takes_nobody_along() -> None:
-    """However often that device speaks; the request of a device with the right time is still in time."""
-    assembler = Assembler(LIMITS, GRADIENT, {0: 0})
-    for offset, device in enumerate(["a", "b"]):
-        assembler.take(0, offset, EPOCH_US, spoke(device, EPOCH_US))
-    for offset in range(2, 6):
-        assembler.take(0, offset, EPOCH_US, spoke("ahead", EPOCH_US + 3_600_000_000 + offset))
-    assembler.release()
-    assert assembler.low_mark_us == EPOCH_US - REORDER_US
-    assembler.take(0, 6, EPOCH_US, spoke("a", EPOCH_US + 100_000))
-    assembler.release()
-    assert assembler.low_mark_us == EPOCH_US + 100_000 - REORDER_US
-
-
-def test_a_second_device_confirms_a_leap() -> None:
-    """After a silence of an hour the mark moves with the second device, to where both agree."""
-    assembler = Assembler(LIMITS, GRADIENT, {0: 0})
-    for offset, device in enumerate(["a", "b"]):
-        assembler.take(0, offset, EPOCH_US, spoke(device, EPOCH_US))
-    hour_us = EPOCH_US + 3_600_000_000
-    assembler.take(0, 2, EPOCH_US, spoke("a", hour_us))
-    assembler.release()
-    assert assembler.low_mark_us == EPOCH_US - REORDER_US
-    assembler.take(0, 3, EPOCH_US, spoke("b", hour_us + LEAP_US))
-    assembler.release()
-    assert assembler.low_mark_us == hour_us - REORDER_US
-
-
-def test_an_idle_partition_follows_the_append_time() -> None:
-    """A partition that was read to its end holds nobody up for longer than what may be out of order."""
-    assembler = Assembler(LIMITS, GRADIENT, {0: 0, 1: 0})
-    for offset, device in enumerate("ab"):
-        assembler.take(0, offset, EPOCH_US + 5000, spoke(device, EPOCH_US))
-    assembler.release()
-    assert assembler.low_mark_us < EPOCH_US - REORDER_US  # nobody has said that partition 1 is at its end
-    assembler.idle(1)
-    assembler.release()
-    assert assembler.low_mark_us == EPOCH_US - REORDER_US
-    assembler.idle(0)
-    assembler.release()
-    assert assembler.low_mark_us == EPOCH_US + 5000 - REORDER_US
-    assembler.take(1, 0, EPOCH_US + 900_000, spoke("c", EPOCH_US + 890_000))  # partition 1 is awake again
-    assembler.release()
-    assert assembler.low_mark_us == EPOCH_US + 5000 - REORDER_US
-
-
-def test_a_partition_that_lags_does_not_follow_the_append_time() -> None:
-    """Only its own marks count, until one that does not lag, or until its replay has been silent for too long."""
-    assembler = Assembler(LIMITS, GRADIENT, {0: 0, 1: 0})
-    hour_later_us = EPOCH_US + 3_600_000_000
-    for partition in (0, 1):
-        assembler.take(partition, 0, hour_later_us, mark(EPOCH_US, lags=True))
-    for offset, device in enumerate("ab", start=1):
-        assembler.take(0, offset, hour_later_us + LAG_HOLDS_US, spoke(device, EPOCH_US + 500_000))
-    assembler.idle(0)
-    assembler.idle(1)
-    assert assembler.release() == {}
-    assert assembler.low_mark_us == EPOCH_US
-    assembler.take(1, 1, hour_later_us, mark(EPOCH_US + 600_000, lags=True))
-    assembler.idle(1)
-    assembler.release()
-    assert assembler.low_mark_us == EPOCH_US + 500_000 - REORDER_US
-    assembler.take(0, 3, hour_later_us + 10, mark(EPOCH_US + 700_000))
-    assembler.idle(0)
-    assembler.release()
-    assert assembler.low_mark_us == EPOCH_US + 600_000  # partition 0 follows the clock again, partition 1 does not
-    assembler.take(0, 4, hour_later_us + LAG_HOLDS_US + 1, spoke("c", EPOCH_US + 900_000))
-    assembler.idle(0)
-    assembler.release()
-    assert assembler.low_mark_us == hour_later_us + LAG_HOLDS_US + 1 - REORDER_US
-
-
-def test_a_partition_that_was_added_is_waited_for() -> None:
-    """It has a position from then on, and its records are merged with the others'."""
-    assembler = Assembler(LIMITS, GRADIENT, {0: 0})
-    for offset, device in enumerate("ab"):
-        assembler.take(0, offset, EPOCH_US, spoke(device, EPOCH_US + 1_000_000))
-    assembler.add_partition(1, 0)
-    assert assembler.release() == {}
-    assembler.take(1, 0, EPOCH_US, spoke("c", EPOCH_US + 500_000))
-    for partition in (0, 1):
-        assembler.take(partition, 2, EPOCH_US, mark(EPOCH_US + 2_000_000))
-    growths = assembler.release()[ROUTE]
-    assert [growth.device for growth in growths] == ["c", "a", "b"]
-    assert set(assembler.positions()) == set(assembler.needed()) == {0, 1}
-
-
 # ---- starting again --------------------------------------------------------------------------------------------------
 
 SHORT = replace(LIMITS, window_us=4_000_000, timeout_us=4_000_000)
@@ -617,63 +408,3 @@ def test_a_clock_that_is_ahead_does_not_hold_the_offsets_back_for_ever() -> None
     assembler.take(0, 6000, EPOCH_US, mark(EPOCH_US + 11_500_000))
     assembler.release()
     assert assembler.needed() == {0: 6001}
-
-
-# ---- rates -----------------------------------------------------------------------------------------------------------
-
-
-def sweep(rate_hz: int, seconds: float = 2.0) -> npt.NDArray[np.int16]:
-    """Noise below 3.6 kHz in bursts, the same sound at every rate: made at 48 kHz and brought down by soxr."""
-    draw = np.random.default_rng(5)
-    at_48 = soxr.resample(draw.normal(0, 1, int(7200 * seconds)), 7200, 48_000, quality="VHQ")
-    loud = 1 + np.repeat(draw.uniform(0, 4, int(seconds * 20)), 2400)[: len(at_48)]
-    sound = soxr.resample(at_48 * loud, 48_000, rate_hz, quality="VHQ") if rate_hz != 48_000 else at_48 * loud
-    return (1500 * sound).astype(np.int16)
-
-
-def grown(samples: npt.NDArray[np.int16], rate_hz: int, lengths_ms: Sequence[int]) -> npt.NDArray[np.uint64]:
-    cut = pieces("r", EPOCH_US, lengths_ms, samples=samples, rate_hz=rate_hz)
-    feed = assembled({0: [piece.value for piece in cut]})
-    return feed.growths[ROUTE][-1].words
-
-
-@pytest.mark.parametrize("rate_hz", [8000, 22_050, 24_000, 44_100, 48_000])
-@pytest.mark.parametrize("lengths_ms", [[80] * 25, [100, 250, 150] * 4, [500] * 4])
-def test_other_rates_are_resampled_chunk_by_chunk_as_if_whole(rate_hz: int, lengths_ms: list[int]) -> None:
-    """Bit for bit what the whole request at once gives, resampled by the same library."""
-    samples = sweep(rate_hz)[: sum(lengths_ms) * rate_hz // 1000]
-    whole = soxr.resample(samples.astype(np.float32), rate_hz, RATE_HZ)
-    expected = whole_fingerprint(whole, "r", GRADIENT)
-    words = grown(samples, rate_hz, lengths_ms)
-    assert abs(len(words) - len(expected)) <= 1
-    n = min(len(words), len(expected))
-    assert np.bitwise_count(words[:n] ^ expected[:n]).mean() < 0.2  # of 64: rounding decides a few close ones
-
-
-@pytest.mark.parametrize("rate_hz", [8000, 22_050, 24_000, 44_100, 48_000])
-def test_one_sound_has_about_one_fingerprint_at_every_rate(rate_hz: int) -> None:
-    """At 8 kHz the highest bands are gone; unrelated sounds differ in half of their bits."""
-    lengths_ms = [100] * 20
-    expected = grown(sweep(RATE_HZ), RATE_HZ, lengths_ms)
-    words = grown(sweep(rate_hz), rate_hz, lengths_ms)
-    n = min(len(words), len(expected))
-    assert n >= 92
-    rate = np.bitwise_count(words[:n] ^ expected[:n]).mean() / 64
-    assert rate < (0.12 if rate_hz == 8000 else 0.05)
-    unrelated = grown(noise(1, 32_000), RATE_HZ, lengths_ms)
-    assert np.bitwise_count(words[:n] ^ unrelated[:n]).mean() / 64 > 0.4
-
-
-def test_a_request_without_an_end_is_resampled_too() -> None:
-    """The last samples stay with the resampler; nothing else is missing."""
-    cut = pieces("r", EPOCH_US, [100] * 10, samples=sweep(48_000), rate_hz=48_000)
-    ended = assembled({0: [piece.value for piece in cut]}).growths[ROUTE]
-    open_ended = []
-    for piece in cut:
-        message = AudioChunk.FromString(piece.value)
-        message.final = False
-        open_ended.append(message.SerializeToString())
-    found = assembled({0: open_ended}).growths[ROUTE]
-    words, all_words = (growths[-1].words for growths in (found, ended))
-    assert 0 <= len(all_words) - len(words) <= 2
-    np.testing.assert_array_equal(words, all_words[: len(words)])

@@ -5,11 +5,12 @@ from collections import Counter, defaultdict
 from dataclasses import replace
 
 import pytest
+from assembled import LIMITS, ROUTE, assembled, mark
 from hypothesis import given
 from hypothesis import strategies as st
 from records import EPOCH_US, pieces, record
-from test_assembly import GRADIENT, LIMITS, ROUTE, assembled, mark
 
+from matcher.bits import GRADIENT
 from matcher.fingerprint import FIRST_LOOK_MS
 from pipeline import metrics
 from pipeline.assembly import Assembler
