@@ -12,11 +12,11 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from pipeline.evaluate import Recall, Report, score
+from pipeline.evaluate.score import Recall, Report, score
 from pipeline.local.kafka import LocalKafka
 from pipeline.options import Settings
 from pipeline.progress import PhaseProgress
-from pipeline.recording import Recording
+from pipeline.recordings.recording import Recording
 from pipeline.simulate.scene import plan
 from pipeline.simulate.settings import settings_from
 from pipeline.simulate.write import write_recording

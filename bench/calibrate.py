@@ -23,7 +23,7 @@ from matcher.looks import Looks, every_look
 from matcher.null import Unrelated, measure
 from matcher.search import AIRING_HOMES
 from matcher.traffic import averages_of
-from pipeline.recording import Recording, Request
+from pipeline.recordings.recording import Recording, Request
 from pipeline.simulate.clips import all_clips
 
 SIMULATION = {"minutes": 60, "homes": 400, "events": 60, "live_per_minute": 12.5, "split": "calibration", "seed": 41}

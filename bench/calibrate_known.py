@@ -22,7 +22,7 @@ from matcher.bits import Bits, bits_named
 from matcher.fingerprint import Fingerprint
 from matcher.known import FIRST_KNOWN_LOOK_MS, FULL_KNOWN_MS
 from matcher.known_measure import Unheard, measure_known
-from pipeline.recording import Recording
+from pipeline.recordings.recording import Recording
 from pipeline.simulate.broadcast import mix, other_cut
 from pipeline.simulate.clips import choose
 

@@ -20,7 +20,7 @@ from matcher.fingerprint import FULL_MS
 from matcher.grid import SAMPLE_RATE_HZ
 from matcher.looks import Looks, every_look
 from matcher.null import pair_matrix
-from pipeline.recording import Recording
+from pipeline.recordings.recording import Recording
 
 PEOPLE, SHARES = 1400, (1e-4, 1e-5)
 # Over how long its level is measured, in ms, and by how much less it rises than the sound does.

@@ -26,11 +26,11 @@ from matcher.device import ENTRY_WORDS, FILTERS, DeviceBits, device_bits, pack_b
 from matcher.fingerprint import seed_of
 from matcher.grid import FilterBank
 from matcher.known_entry import entry_words
-from pipeline.device_pack import pack_of
-from pipeline.media_entries import media_id_of
-from pipeline.media_sources import fingerprint, read_csv
+from pipeline.media.device_pack import pack_of
+from pipeline.media.entries import media_id_of
+from pipeline.media.sources import fingerprint, read_csv
 from pipeline.messages.hushword_pb2 import MediaFingerprint
-from pipeline.recording import Recording
+from pipeline.recordings.recording import Recording
 from pipeline.simulate.broadcast import mix
 from pipeline.simulate.clips import choose
 

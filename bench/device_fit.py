@@ -34,7 +34,7 @@ from matcher.fingerprint import seed_of
 from matcher.grid import FilterBank, add_dither
 from matcher.known_entry import entry_words
 from matcher.known_null import LEAD_WORDS
-from pipeline.recording import Recording
+from pipeline.recordings.recording import Recording
 from pipeline.simulate.broadcast import mix
 from pipeline.simulate.clips import Clip, choose
 

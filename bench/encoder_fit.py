@@ -20,7 +20,7 @@ from matcher.fingerprint import FULL_MS, seed_of
 from matcher.grid import BANDS, HOP_MS, FilterBank
 from matcher.learn import EXPONENT, MEAN_FRAMES, TAP_FRAMES, TAPS
 from pipeline.progress import PhaseProgress
-from pipeline.recording import Recording
+from pipeline.recordings.recording import Recording
 
 SIZE, SPAN, FULL_FRAMES = TAPS * BANDS, (TAPS - 1) * TAP_FRAMES, frame_count(FULL_MS)
 # A batch: fragments of so many words, of pairs of homes of so many events and of so many people.

@@ -20,11 +20,11 @@ from rich.table import Table
 from bench.figures import machine, paced, percentile, run, say, stop
 from bench.job import LAG_S, BenchError, running_bench, sustained
 from pipeline.errors import InputError
+from pipeline.evaluate.offline import decide, hear
 from pipeline.local.flink_cluster import FlinkCluster
 from pipeline.local.kafka import LocalKafka
-from pipeline.offline import decide, hear
 from pipeline.options import Settings
-from pipeline.recording import Recording
+from pipeline.recordings.recording import Recording
 from pipeline.trial import run_trial
 
 WARM_UP_RATE = 20.0

@@ -30,9 +30,9 @@ from matcher.growth import Growth
 from matcher.policy import Policy
 from matcher.route import Route
 from pipeline.decisions import DecisionLine
-from pipeline.evaluate import Recall, score
+from pipeline.evaluate.score import Recall, score
 from pipeline.progress import PhaseProgress
-from pipeline.recording import Recording, Request
+from pipeline.recordings.recording import Recording, Request
 from pipeline.simulate.scene import plan
 from pipeline.simulate.settings import settings_from
 from pipeline.simulate.write import write_recording

@@ -21,7 +21,7 @@ from matcher.budget import TIERS, Budget
 from matcher.evidence import Calibration, shipped_calibration
 from matcher.null import Chance, Unrelated, chance_scores, triples_of
 from matcher.policy import Policy
-from pipeline.recording import Recording
+from pipeline.recordings.recording import Recording
 
 SIMULATION = {"minutes": 60, "homes": 400, "events": 60, "live_per_minute": 50, "split": "evaluation"}
 # The first was looked at when the shares of the budget were chosen, the second was not.

@@ -17,12 +17,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from pipeline.decisions import DecisionLine, read_topic
 from pipeline.errors import FailedError
-from pipeline.kafka_clients import client_arguments
-from pipeline.kafka_consumer import Consumer
+from pipeline.kafka.clients import client_arguments
+from pipeline.kafka.consumer import Consumer
+from pipeline.kafka.topics import admin_client, create_topics, delete_topics
 from pipeline.local.flink_cluster import FlinkCluster
 from pipeline.local.process import free_port
 from pipeline.options import Settings
-from pipeline.topics import admin_client, create_topics, delete_topics
 from pipeline.trial import Group, Job, running_job, trial_settings
 
 PARTITIONS = 4

@@ -15,7 +15,7 @@ from matcher.evidence import ALIGNMENTS, MIN_WORDS
 from matcher.fingerprint import FULL_MS, MAX_WORDS, Fingerprint
 from matcher.grid import BANDS, HOP, SAMPLE_RATE_HZ, WINDOW, band_weights
 from matcher.kernels import one_against_many
-from pipeline.departures import chunk
+from pipeline.recordings.departures import chunk
 
 REQUEST_S = 2.3  # what fills a fingerprint, and a little more
 REQUESTS = 64

@@ -30,15 +30,15 @@ from matcher.fingerprint import FULL_MS, LOOK_MS
 from matcher.known import FIRST_KNOWN_LOOK_MS, FULL_KNOWN_MS, KnownMedia
 from matcher.known_entry import Entry
 from matcher.known_null import LEAD_WORDS, MAX_ALIGNMENT, SLOT_WORDS, known_calibration
+from pipeline.kafka.topics import create_topics, delete_topics
 from pipeline.known import KnownCatalogue, KnownFollower
 from pipeline.local.kafka import LocalKafka
-from pipeline.media_topic import MediaWriter
+from pipeline.media.topic import MediaWriter
 from pipeline.messages.hushword_pb2 import MediaFingerprint
 from pipeline.options import Settings
-from pipeline.recording import Recording
+from pipeline.recordings.recording import Recording
 from pipeline.simulate.broadcast import mix
 from pipeline.simulate.clips import choose
-from pipeline.topics import create_topics, delete_topics
 from pipeline.trial import trial_settings
 
 SIMULATION = {

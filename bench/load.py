@@ -16,9 +16,9 @@ import numpy.typing as npt
 
 from bench.sounds import babble, heard
 from matcher.grid import SAMPLE_RATE_HZ
-from pipeline.departures import chunk
-from pipeline.kafka_producer import Producer
+from pipeline.kafka.producer import Producer
 from pipeline.messages.hushword_pb2 import PCM_S16LE, AudioChunk
+from pipeline.recordings.departures import chunk
 
 REQUEST_S = 2.5
 # Share of the requests by route: the largest has a little more than a third.

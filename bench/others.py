@@ -20,10 +20,10 @@ from rich.progress import track
 from bench.calibrate import truth_of
 from matcher.bits import bits_named
 from matcher.known_entry import entry_words
-from pipeline.media_entries import media_id_of
-from pipeline.media_file import write_entries
+from pipeline.media.entries import media_id_of
+from pipeline.media.file import write_entries
 from pipeline.messages.hushword_pb2 import MediaFingerprint
-from pipeline.recording import Recording
+from pipeline.recordings.recording import Recording
 from pipeline.simulate.broadcast import Mix, other_cut
 from pipeline.simulate.clips import Clip, choose
 

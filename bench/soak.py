@@ -66,7 +66,8 @@ def soak(minutes: float, rate: float, every_s: float, *, bounded: bool) -> Soak:
 
     Raises:
         BenchError: the load or the job ended.
-        LocalServiceError: a server did not start, or does not answer.
+        LocalServiceError: a server did not start.
+        FlinkError: the cluster does not answer.
 
     """
     with tempfile.TemporaryDirectory(prefix="hushword-soak-", ignore_cleanup_errors=True) as directory:

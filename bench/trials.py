@@ -22,7 +22,7 @@ from matcher.fingerprint import FULL_MS, level_range_db, seed_of
 from matcher.grid import FilterBank, frame_levels
 from matcher.kernels import rates_against_others
 from matcher.null import fit_tail, pair_matrix
-from pipeline.recording import Recording
+from pipeline.recordings.recording import Recording
 
 AUDIO_MS, SIZES, DRAWS, NOISY_DB, PAIR_PEOPLE = (800, 1200, 2000), (3, 6, 12), 2, 10, 1500
 BITS, CALIBRATION = bits_named("learned64"), shipped_calibration("learned64")

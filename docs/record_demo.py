@@ -22,8 +22,8 @@ from pipeline.demo.picture import picture
 from pipeline.demo.run import Options, scene_settings, show_end
 from pipeline.demo.stage import Stage
 from pipeline.demo.street import Street
-from pipeline.evaluate import score
-from pipeline.recording import Recording
+from pipeline.evaluate.score import score
+from pipeline.recordings.recording import Recording
 from pipeline.simulate.scene import plan
 
 WIDTH = 88

@@ -9,23 +9,23 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from pipeline.demo.command import demo
-from pipeline.device_pack import EXPORT_DEVICE_SETTINGS, export_device
 from pipeline.dlq import app as dlq
 from pipeline.erase import erase
 from pipeline.errors import FailedError, InputError
-from pipeline.evaluate_command import EVALUATE_SETTINGS, evaluate
+from pipeline.evaluate.command import EVALUATE_SETTINGS, evaluate
 from pipeline.explain import command as explain
 from pipeline.flags import ConfigFile, with_settings
+from pipeline.flink.worker_pool_command import worker_pool
 from pipeline.learn_commands import calibrate, train_filters
 from pipeline.listing import decisions as list_decisions
-from pipeline.media import app as media
+from pipeline.media.command import app as media
+from pipeline.media.device_pack import EXPORT_DEVICE_SETTINGS, export_device
 from pipeline.monitor.command import MONITOR_SETTINGS, monitor
 from pipeline.options import ConfigError, load_settings
-from pipeline.record_command import RECORD_SETTINGS, record
-from pipeline.replay_command import replay
+from pipeline.recordings.record_command import RECORD_SETTINGS, record
+from pipeline.recordings.replay_command import replay
 from pipeline.shadow import app as shadow
 from pipeline.simulate.command import simulate
-from pipeline.worker_pool_command import worker_pool
 
 EXIT_FAILED, EXIT_BAD_INPUT = 1, 2
 
@@ -75,10 +75,10 @@ def run(
     if beam_args and not beam_args[0].startswith("-"):
         raise ConfigError(f"{beam_args[0]!r} is not an option: what is meant for Beam goes after --")
     settings = load_settings(config, flags)
+    from pipeline.flink.runner_faults import check_runner
+    from pipeline.kafka.topics import check_cluster
     from pipeline.matching import load_calibration
     from pipeline.pseudonyms import pseudonyms_of
-    from pipeline.runner_faults import check_runner
-    from pipeline.topics import check_cluster
 
     load_calibration(settings)
     pseudonyms_of(settings)
@@ -101,9 +101,9 @@ def run(
 def config_check(config: ConfigFile = None, **flags: Any) -> None:
     """Say what is wrong with the settings or the cluster before anything starts."""
     settings = load_settings(config, flags)
+    from pipeline.kafka.topics import check_cluster
     from pipeline.matching import load_calibration
     from pipeline.pseudonyms import pseudonyms_of
-    from pipeline.topics import check_cluster
 
     load_calibration(settings)
     pseudonyms_of(settings)
@@ -123,7 +123,7 @@ def topics_create(
 ) -> None:
     """Create the topics that do not exist yet, configured as the job needs them."""
     settings = load_settings(config, flags)
-    from pipeline.topics import create_topics, topic_names
+    from pipeline.kafka.topics import create_topics, topic_names
 
     created = create_topics(settings, partitions, replication_factor)
     for name in topic_names(settings).values():

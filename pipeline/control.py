@@ -11,12 +11,12 @@ from google.protobuf.message import DecodeError
 from kafka.errors import KafkaError
 
 from pipeline import metrics
-from pipeline.broker_faults import why
 from pipeline.chunks import LOCALE, WAKE_WORD
 from pipeline.errors import FailedError, InputError
 from pipeline.follow import Follower
-from pipeline.kafka_clients import client_arguments
-from pipeline.kafka_producer import Producer
+from pipeline.kafka.broker_faults import why
+from pipeline.kafka.clients import client_arguments
+from pipeline.kafka.producer import Producer
 from pipeline.matching import load_bits
 from pipeline.messages.hushword_pb2 import Control
 from pipeline.options import Settings

@@ -10,10 +10,10 @@ from kafka import TopicPartition
 from kafka.errors import KafkaError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pipeline.broker_faults import why
 from pipeline.errors import InputError
-from pipeline.kafka_clients import client_arguments
-from pipeline.kafka_consumer import Consumer
+from pipeline.kafka.broker_faults import why
+from pipeline.kafka.clients import client_arguments
+from pipeline.kafka.consumer import Consumer
 from pipeline.messages import hushword_pb2 as pb
 from pipeline.options import Settings
 

@@ -146,7 +146,7 @@ def redrive(
 ) -> None:
     """Send the original bytes to the topic that they came from again."""
     settings = load_settings(config, flags)
-    from pipeline.topics import check_cluster
+    from pipeline.kafka.topics import check_cluster
 
     check_cluster(settings, {"audio": ("WRITE",), "dead_letter": ("READ",)})
     chosen = [
@@ -214,9 +214,9 @@ def send_again(settings: Settings, chosen: Iterable[Letter]) -> None:
     """
     from kafka.errors import KafkaError
 
-    from pipeline.broker_faults import why
-    from pipeline.kafka_clients import client_arguments
-    from pipeline.kafka_producer import Producer
+    from pipeline.kafka.broker_faults import why
+    from pipeline.kafka.clients import client_arguments
+    from pipeline.kafka.producer import Producer
     from pipeline.wire import REDRIVEN
 
     try:

@@ -11,7 +11,7 @@ from pipeline.flags import ConfigFile, with_settings
 from pipeline.options import Settings, load_settings
 
 if TYPE_CHECKING:
-    from pipeline.topics import Role
+    from pipeline.kafka.topics import Role
 
 # Topics in which records name a household.
 NAMED: "tuple[Role, ...]" = ("audio", "decisions", "dead_letter")
@@ -54,8 +54,8 @@ def erase(
     if not 0 < len(household) <= MAX_ID_LENGTH:
         raise InputError(f"a household's id has 1 to {MAX_ID_LENGTH} characters")
     settings = load_settings(config, flags)
+    from pipeline.kafka.topics import check_cluster
     from pipeline.pseudonyms import pseudonyms_of
-    from pipeline.topics import check_cluster
 
     household = pseudonyms_of(settings).household(household)  # as workers and decisions know it
 
@@ -151,8 +151,8 @@ def keeping(settings: Settings) -> "dict[Role, Keeping]":
     from kafka.admin import ConfigResource, ConfigResourceType
     from kafka.errors import KafkaError
 
+    from pipeline.kafka.topics import admin_client, topic_names
     from pipeline.options import ConfigError
-    from pipeline.topics import admin_client, topic_names
 
     names = topic_names(settings)
     wanted = ["cleanup.policy", "retention.ms", "segment.ms"]

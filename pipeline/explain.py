@@ -226,7 +226,7 @@ def _route(
     from pipeline.control import BLOCK, given
     from pipeline.known import KnownCatalogue
     from pipeline.matching import load_bits, load_calibration, policy_of
-    from pipeline.media_topic import fingerprints
+    from pipeline.media.topic import fingerprints
     from pipeline.messages.hushword_pb2 import AudioChunk, MediaFingerprint
     from pipeline.pseudonyms import pseudonyms_of
     from pipeline.wire import BadMediaError, average_from_message, entry_from_message

@@ -19,12 +19,12 @@ from kafka.errors import (
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from pipeline.chunks import LETTER_STAGES
-from pipeline.kafka_clients import client_arguments
-from pipeline.kafka_consumer import Consumer
+from pipeline.kafka.clients import client_arguments
+from pipeline.kafka.consumer import Consumer
+from pipeline.kafka.topics import a_broker_listens, topic_names
 from pipeline.messages.hushword_pb2 import Decision
 from pipeline.metrics import DECISION_LABELS, decision_labels
 from pipeline.options import Settings
-from pipeline.topics import a_broker_listens, topic_names
 
 log = logging.getLogger(__name__)
 

@@ -13,11 +13,11 @@ from kafka import TopicPartition
 from kafka.errors import KafkaError, UnknownTopicOrPartitionError
 
 from matcher.catalogue import Average
-from pipeline.kafka_clients import REQUEST_TIMEOUT_MS, client_arguments
-from pipeline.kafka_consumer import Consumer
+from pipeline.kafka.clients import REQUEST_TIMEOUT_MS, client_arguments
+from pipeline.kafka.consumer import Consumer
+from pipeline.kafka.topics import a_broker_listens
 from pipeline.messages.hushword_pb2 import MediaFingerprint
 from pipeline.options import Settings
-from pipeline.topics import a_broker_listens
 from pipeline.wire import BadMediaError, average_from_message
 
 log = logging.getLogger(__name__)

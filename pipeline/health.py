@@ -16,8 +16,8 @@ from kafka.errors import KafkaError
 from prometheus_client import CollectorRegistry
 
 from pipeline.errors import InputError
+from pipeline.kafka.topics import a_broker_listens, admin_client, topic_names
 from pipeline.options import Settings
-from pipeline.topics import a_broker_listens, admin_client, topic_names
 
 # Beam's imports and, the first time, the compilation of the kernels on a busy machine.
 START_S = 300.0

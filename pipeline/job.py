@@ -13,9 +13,9 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 
 from pipeline.decide import DecideRequests
 from pipeline.errors import FailedError
+from pipeline.flink.refusals import refusals_of
 from pipeline.garbage import freeze_what_is_loaded
 from pipeline.options import Settings
-from pipeline.refusals import refusals_of
 from pipeline.serving import serve
 from pipeline.shared_counts import SharedCounts
 from pipeline.sinks import CommitOffsets, WriteVerdicts

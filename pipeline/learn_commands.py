@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matcher.evidence import Calibration
     from matcher.learn import View
     from matcher.traffic import Heard
-    from pipeline.recording import Recording, Request
+    from pipeline.recordings.recording import Recording, Request
 
 
 def calibrate(
@@ -45,7 +45,7 @@ def calibrate(
     from matcher.traffic import calibrate as measure
     from pipeline.matching import load_bits, policy_of
     from pipeline.progress import PhaseProgress
-    from pipeline.recording import Recording
+    from pipeline.recordings.recording import Recording
 
     loaded, bits = Recording.load(recording), load_bits(settings)
     version = version or f"{bits.name}-{datetime.now(UTC):%Y.%m.%d}"
@@ -159,7 +159,7 @@ def train_filters(
 
     from matcher.learn import LearnError, View, learn_filters
     from pipeline.progress import PhaseProgress
-    from pipeline.recording import Recording
+    from pipeline.recordings.recording import Recording
 
     rng = np.random.default_rng(seed)
     views: list[list[View]] = []

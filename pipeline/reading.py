@@ -8,10 +8,10 @@ from typing import Any
 from kafka import TopicPartition
 from kafka.errors import KafkaError
 
-from pipeline.broker_faults import check_reachable, why
 from pipeline.errors import InputError
-from pipeline.kafka_clients import client_arguments
-from pipeline.kafka_consumer import Consumer
+from pipeline.kafka.broker_faults import check_reachable, why
+from pipeline.kafka.clients import client_arguments
+from pipeline.kafka.consumer import Consumer
 from pipeline.options import Settings
 
 _NO_RECORD_FOR_S = 30.0

@@ -86,7 +86,7 @@ def status(config: ConfigFile = None, route: Scope = None, as_json: AsJson = Fal
 def _order(config: Any, route: str | None, order: Any, flags: dict[str, Any]) -> Any:
     settings = load_settings(config, flags)
     from pipeline.control import give, shadow_key
-    from pipeline.topics import check_cluster
+    from pipeline.kafka.topics import check_cluster
 
     key = shadow_key(route)
     check_cluster(settings, {"control": ("READ", "WRITE")})

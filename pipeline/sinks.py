@@ -18,13 +18,13 @@ from kafka.errors import AuthorizationError, KafkaConnectionError, KafkaError, N
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from pipeline import metrics
-from pipeline.kafka_clients import REQUEST_TIMEOUT_MS, client_arguments
-from pipeline.kafka_producer import Producer
+from pipeline.kafka.clients import REQUEST_TIMEOUT_MS, client_arguments
+from pipeline.kafka.producer import Producer
+from pipeline.kafka.topics import a_broker_listens
 from pipeline.messages.hushword_pb2 import Decision, MediaFingerprint
 from pipeline.messages.internal_pb2 import DeadLetter, Progress, Verdicts
 from pipeline.options import Settings
 from pipeline.source import DEAD_LETTERS
-from pipeline.topics import a_broker_listens
 from pipeline.wire import REDRIVEN
 
 log = logging.getLogger(__name__)

@@ -26,8 +26,8 @@ from matcher.growth import Growth
 from pipeline import metrics
 from pipeline.assembly import Assembler
 from pipeline.chunks import BadRecordError
-from pipeline.kafka_clients import REQUEST_TIMEOUT_MS, client_arguments
-from pipeline.kafka_consumer import Consumer
+from pipeline.kafka.clients import REQUEST_TIMEOUT_MS, client_arguments
+from pipeline.kafka.consumer import Consumer
 from pipeline.known import KnownCatalogue, KnownFollower
 from pipeline.marks import NEVER_US
 from pipeline.matching import limits_of, load_bits

@@ -18,15 +18,15 @@ from kafka.errors import KafkaError
 
 from pipeline.control import publish
 from pipeline.decisions import DecisionLine, read_topic
-from pipeline.departures import Programme
 from pipeline.errors import FailedError
-from pipeline.kafka_clients import client_arguments
-from pipeline.kafka_consumer import Consumer
+from pipeline.kafka.clients import client_arguments
+from pipeline.kafka.consumer import Consumer
+from pipeline.kafka.topics import admin_client, create_topics, delete_topics
 from pipeline.messages.hushword_pb2 import MediaFingerprint
 from pipeline.options import Settings
-from pipeline.recording import Recording
-from pipeline.replay import ReplaySummary, replay
-from pipeline.topics import admin_client, create_topics, delete_topics
+from pipeline.recordings.departures import Programme
+from pipeline.recordings.recording import Recording
+from pipeline.recordings.replay import ReplaySummary, replay
 
 JOB_COMMAND = (sys.executable, "-m", "pipeline.cli", "run")  # its settings come through the environment
 READY_WITHIN_S = 240.0  # Beam's imports and, the first time, the compilation of the kernels on a busy machine

@@ -22,7 +22,7 @@ from matcher.fingerprint import FIRST_LOOK_MS
 from pipeline.local.flink_cluster import FlinkCluster
 from pipeline.local.kafka_cluster import LocalKafkaCluster
 from pipeline.messages.hushword_pb2 import AudioChunk, Decision
-from pipeline.recording import Recording
+from pipeline.recordings.recording import Recording
 from pipeline.trial import Job, running_job
 
 # A request is looked at first when so much of its audio is there.

@@ -21,12 +21,12 @@ from kafka.admin import (
 )
 from records import RATE_HZ, noise, pieces
 
+from pipeline.kafka.sender import Sender
+from pipeline.kafka.topics import topic_names
 from pipeline.local.kafka import LocalKafka
 from pipeline.local.process import LOOPBACK, free_port
 from pipeline.messages.hushword_pb2 import AudioChunk
 from pipeline.options import Settings, load_settings
-from pipeline.sender import Sender
-from pipeline.topics import topic_names
 from pipeline.trial import Job
 
 PASSWORD = "correct horse battery staple"  # noqa: S105

@@ -11,10 +11,10 @@ import numpy.typing as npt
 from simulated_kafka import Record
 from sounds import in_room, rng_for, speech
 
-from pipeline.departures import departures
+from pipeline.evaluate.offline import EPOCH_S
 from pipeline.messages.hushword_pb2 import AudioChunk
-from pipeline.offline import EPOCH_S
-from pipeline.recording import Recording, Request
+from pipeline.recordings.departures import departures
+from pipeline.recordings.recording import Recording, Request
 
 RATE_HZ = 16_000
 MEDIA, HEARINGS = 6, 8

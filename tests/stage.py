@@ -12,10 +12,10 @@ from kafka import KafkaAdminClient, TopicPartition
 from kafka.errors import KafkaError
 
 from pipeline.decisions import DecisionLine, read_topic
-from pipeline.kafka_consumer import Consumer
+from pipeline.kafka.consumer import Consumer
+from pipeline.kafka.topics import create_topics, delete_topics
 from pipeline.options import Settings
-from pipeline.recording import Recording
-from pipeline.topics import create_topics, delete_topics
+from pipeline.recordings.recording import Recording
 from pipeline.trial import Job, running_job
 
 # .ci/run names the one that accuracy is held to.

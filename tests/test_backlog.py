@@ -6,9 +6,9 @@ import time
 from kafka import KafkaProducer
 from records import RATE_HZ, pieces
 
+from pipeline.kafka.topics import create_topics, delete_topics
 from pipeline.options import Settings
 from pipeline.source import FromCommitted, Reader
-from pipeline.topics import create_topics, delete_topics
 
 PARTITIONS = 4
 REQUESTS = 240

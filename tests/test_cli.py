@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from pipeline.cli import main
-from pipeline.recording import Request, Truth, write_manifest
+from pipeline.recordings.recording import Request, Truth, write_manifest
 
 
 @pytest.fixture
@@ -185,7 +185,7 @@ def test_ctrl_c_is_exit_code_130(
     capsys: pytest.CaptureFixture[str], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever was under way."""
-    from pipeline import recording
+    from pipeline.recordings import recording
 
     def interrupt(_folder: Path) -> None:
         raise KeyboardInterrupt

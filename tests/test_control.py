@@ -16,9 +16,9 @@ from test_decide import Step, said
 from pipeline import control, follow
 from pipeline.control import Controls, give, given, shadow_key
 from pipeline.errors import InputError
+from pipeline.kafka.topics import admin_client, create_topics
 from pipeline.messages.hushword_pb2 import Control
 from pipeline.options import Settings
-from pipeline.topics import admin_client, create_topics
 
 US, DE = "alexa/en-US/0", "alexa/de-DE/3"
 names = itertools.count()

@@ -23,11 +23,11 @@ from matcher.catalogue import Average
 from matcher.route import household_digest
 from pipeline import decide
 from pipeline.decide import COMPACT_BATCHES, DecideRequests
+from pipeline.kafka.topics import create_topics
 from pipeline.messages.hushword_pb2 import Control, Decision, MediaFingerprint
 from pipeline.messages.internal_pb2 import Batch, DeadLetter, Verdicts
 from pipeline.options import Settings
 from pipeline.source import DEAD_LETTERS
-from pipeline.topics import create_topics
 from pipeline.wire import average_to_message, decision_id
 
 # Append times here are in the past or in the future by months: what is late does not depend on the test's speed.

@@ -26,8 +26,8 @@ from pipeline.demo.picture import GLYPHS, picture
 from pipeline.demo.run import Options, scene_settings, show_end
 from pipeline.demo.stage import Stage
 from pipeline.demo.street import Doing, Street, ends_s, wakes_s
-from pipeline.evaluate import score
-from pipeline.recording import Recording, Request, Truth
+from pipeline.evaluate.score import score
+from pipeline.recordings.recording import Recording, Request, Truth
 from pipeline.simulate.scene import plan
 
 SMALL = ("--homes", "12", "--seconds", "30", "--seed", "3")

@@ -31,7 +31,7 @@ from matcher.device import ENTRY_WORDS, FILTERS, LOOK_STEP, Look, Pack, PackEntr
 from matcher.device_twin import decide
 from matcher.fingerprint import seed_of
 from matcher.grid import SAMPLE_RATE_HZ, FilterBank
-from pipeline.recording import Recording
+from pipeline.recordings.recording import Recording
 from pipeline.simulate.scene import plan
 from pipeline.simulate.settings import settings_from
 from pipeline.simulate.write import write_recording

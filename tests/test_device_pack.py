@@ -35,10 +35,10 @@ from matcher.device import (
 )  # fmt: skip
 from matcher.device_fit import PAIRS, design_half_band, gain, quantise
 from matcher.device_twin import decide, lowest_rates
-from pipeline.device_pack import choose, pack_of
+from pipeline.kafka.topics import create_topics
+from pipeline.media.device_pack import choose, pack_of
 from pipeline.messages.hushword_pb2 import Decision, MediaFingerprint
 from pipeline.options import Settings
-from pipeline.topics import create_topics
 
 BITS = device_bits()
 words_of_entries = st.integers(0, 2**32 - 1).map(

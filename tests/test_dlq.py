@@ -14,11 +14,11 @@ from records import record
 from test_cli import _run
 
 from pipeline.dlq import HEAD_BYTES, head_of, hexdump
+from pipeline.kafka.topics import create_topics, delete_topics
 from pipeline.messages.internal_pb2 import DeadLetter
 from pipeline.options import Settings
 from pipeline.reading import records
 from pipeline.sinks import _headers
-from pipeline.topics import create_topics, delete_topics
 from pipeline.wire import times_redriven
 
 names = itertools.count()

@@ -10,9 +10,9 @@ from sounds import write_recording
 from stage import real_recording, truth_of
 
 from pipeline.decisions import DecisionLine
-from pipeline.evaluate import score
+from pipeline.evaluate.score import score
 from pipeline.options import Settings
-from pipeline.recording import Recording
+from pipeline.recordings.recording import Recording
 from pipeline.trial import run_trial
 
 # Speed (None: as fast as it goes), and by how much records are out of order.

@@ -7,9 +7,9 @@ import pytest
 from rich.console import Console
 
 from pipeline.decisions import DecisionLine, DecisionsError, read_file, write_file
-from pipeline.evaluate import rate_bound_95, score
+from pipeline.evaluate.score import rate_bound_95, score
 from pipeline.messages import hushword_pb2 as pb
-from pipeline.recording import Recording, RecordingError, Request, Truth
+from pipeline.recordings.recording import Recording, RecordingError, Request, Truth
 
 
 def _recording(*labels: Truth) -> Recording:

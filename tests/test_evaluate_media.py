@@ -11,10 +11,10 @@ from sounds import write_recording
 from stage import real_recording
 from test_cli import _run
 
-from pipeline.evaluate_media import KnownRecordings
+from pipeline.evaluate.media import KnownRecordings
 from pipeline.known import KnownCatalogue
 from pipeline.options import Settings
-from pipeline.recording import Recording
+from pipeline.recordings.recording import Recording
 from pipeline.wire import entry_from_message
 
 

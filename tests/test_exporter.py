@@ -11,10 +11,10 @@ from prometheus_client import CollectorRegistry
 
 from pipeline import exporter
 from pipeline.exporter import LATENCY_BUCKETS_S, Exporter
+from pipeline.kafka.topics import create_topics
 from pipeline.local.kafka import LocalKafka
 from pipeline.messages.hushword_pb2 import Decision
 from pipeline.options import Settings
-from pipeline.topics import create_topics
 
 WITHIN_S = 90.0
 APPENDED_MS = 1_800_000_000_000

@@ -14,10 +14,10 @@ from sounds import write_recording
 from stage import Stage, truth_of
 
 from pipeline.chunks import MAX_CHUNK_MS, BadRecordError, read_record
-from pipeline.departures import departures
 from pipeline.messages.hushword_pb2 import AudioChunk
-from pipeline.recording import Recording
-from pipeline.replay import END_MARK_AFTER_S, ReplaySummary, replay
+from pipeline.recordings.departures import departures
+from pipeline.recordings.recording import Recording
+from pipeline.recordings.replay import END_MARK_AFTER_S, ReplaySummary, replay
 
 DAY_US = 86_400_000_000
 

@@ -12,7 +12,7 @@ from traffic import Hold
 
 from pipeline.local.flink_cluster import FlinkCluster
 from pipeline.local.kafka_cluster import LocalKafkaCluster
-from pipeline.recording import Recording
+from pipeline.recordings.recording import Recording
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 

@@ -8,7 +8,7 @@ from stage import truth_of
 
 from pipeline.local.flink import LocalFlink
 from pipeline.options import Settings
-from pipeline.recording import Recording
+from pipeline.recordings.recording import Recording
 from pipeline.trial import run_trial
 
 # Without the first two a bundle waits a second for more; checkpoints are what a restart on Flink goes by.

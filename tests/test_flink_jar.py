@@ -18,8 +18,8 @@ from pipeline.local.flink import OPENED
 from pipeline.local.jars import FLINK, ensure
 from pipeline.local.loopback import write_loopback_jar
 from pipeline.local.process import LOOPBACK, free_port, log_tail
-from pipeline.recording import Recording
-from pipeline.replay import replay
+from pipeline.recordings.recording import Recording
+from pipeline.recordings.replay import replay
 
 pytestmark = [pytest.mark.flink, pytest.mark.timeout(600)]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bench.harder import Figures, measure
-from pipeline.recording import Recording
+from pipeline.recordings.recording import Recording
 from pipeline.simulate.scene import plan
 from pipeline.simulate.settings import Settings
 from pipeline.simulate.write import write_recording

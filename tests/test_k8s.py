@@ -27,10 +27,10 @@ from manifests import (
     written,
 )
 
-from pipeline import topics
+from pipeline.flink.worker_pool_command import PORT
+from pipeline.kafka import topics
+from pipeline.kafka.topics import ROLES, topic_names
 from pipeline.options import ENV_PREFIX, Settings, load_settings
-from pipeline.topics import ROLES, topic_names
-from pipeline.worker_pool_command import PORT
 
 ENVIRONMENT = dict(
     line.split("=", 1) for line in (ROOT / "k8s" / "base" / "settings.env").read_text().splitlines() if line

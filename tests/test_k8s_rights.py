@@ -19,11 +19,11 @@ from pipeline.cli import main
 from pipeline.control import publish
 from pipeline.decisions import read_topic
 from pipeline.exporter import Exporter
-from pipeline.media_topic import known
+from pipeline.kafka.topics import admin_client, create_topics
+from pipeline.media.topic import known
 from pipeline.options import Settings
-from pipeline.recording import Recording
-from pipeline.replay import replay
-from pipeline.topics import admin_client, create_topics
+from pipeline.recordings.recording import Recording
+from pipeline.recordings.replay import replay
 from pipeline.trial import Group, running_job
 
 pytestmark = pytest.mark.k8s
@@ -197,7 +197,7 @@ def test_the_monitor_sees_everything(deployed: Deployed) -> None:
 @pytest.mark.parametrize("user", USERS)
 @pytest.mark.usefixtures("heard")
 def test_voices_are_heard_by_those_who_must(deployed: Deployed, user: str) -> None:
-    from pipeline.kafka_clients import client_arguments
+    from pipeline.kafka.clients import client_arguments
 
     settings = deployed.settings(user)
     consumer = KafkaConsumer(**client_arguments(settings), enable_auto_commit=False, auto_offset_reset="earliest")

@@ -6,9 +6,9 @@ import pytest
 from kafka import KafkaProducer, TopicPartition
 from kafka.errors import KafkaTimeoutError
 
-from pipeline.kafka_consumer import Consumer
+from pipeline.kafka.consumer import Consumer
+from pipeline.kafka.topics import create_topics
 from pipeline.options import Settings
-from pipeline.topics import create_topics
 
 TOPIC = "test-leaderless"
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import pytest
 from kafka.errors import KafkaError, KafkaTimeoutError
 
-from pipeline.kafka_clients import client_arguments
-from pipeline.kafka_producer import Producer
+from pipeline.kafka.clients import client_arguments
+from pipeline.kafka.producer import Producer
+from pipeline.kafka.topics import create_topics
 from pipeline.local.kafka import LocalKafka
 from pipeline.options import Settings
-from pipeline.topics import create_topics
 
 
 @pytest.fixture(scope="module")

@@ -15,13 +15,13 @@ from stage import Stage, truth_of
 from test_cli import _run
 
 from pipeline.decisions import DecisionLine
-from pipeline.evaluate import score
-from pipeline.evaluate_media import KnownRecordings
+from pipeline.evaluate.media import KnownRecordings
+from pipeline.evaluate.offline import decide
+from pipeline.evaluate.offline import hear as hear_recording
+from pipeline.evaluate.score import score
 from pipeline.messages.hushword_pb2 import AudioChunk
-from pipeline.offline import decide
-from pipeline.offline import hear as hear_recording
 from pipeline.options import Settings
-from pipeline.recording import Recording
+from pipeline.recordings.recording import Recording
 from pipeline.trial import Job, run_trial
 
 S = 1_000_000

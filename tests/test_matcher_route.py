@@ -30,7 +30,7 @@ from matcher.outcome import Ignore, Reason
 from matcher.policy import Policy
 from matcher.route import AIRING_US, Route
 from matcher.search import AIRING_HOMES
-from pipeline.recording import Recording
+from pipeline.recordings.recording import Recording
 
 KINDS = pytest.mark.parametrize("bits", [GRADIENT, bits_named("learned64")], ids=lambda bits: bits.name)
 

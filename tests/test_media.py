@@ -22,15 +22,15 @@ from matcher.catalogue import Average
 from matcher.known_entry import AFTER_MS, PREROLL_MS
 from matcher.known_null import LEAD_WORDS
 from pipeline.control import publish
-from pipeline.media_adding import Adding, Outcome, Recording
-from pipeline.media_entries import media_id_of, words_of
-from pipeline.media_file import write_entries
-from pipeline.media_topic import fingerprints
+from pipeline.kafka.topics import create_topics
+from pipeline.media.adding import Adding, Outcome, Recording
+from pipeline.media.entries import media_id_of, words_of
+from pipeline.media.file import write_entries
+from pipeline.media.topic import fingerprints
 from pipeline.messages.hushword_pb2 import MediaFingerprint
 from pipeline.options import Settings
 from pipeline.simulate.broadcast import mix, transmitted
 from pipeline.simulate.clips import SAMPLE_RATE_HZ, Clip, choose
-from pipeline.topics import create_topics
 from pipeline.wire import average_to_message
 
 ADVERTS = choose("advert", "all", ["alexa"])

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from matcher.bits import GRADIENT, bits_named
 from pipeline.errors import FailedError, InputError
-from pipeline.media_entries import MAX_TITLE, media_id_of
-from pipeline.media_file import entries_said, read_entries, write_entries
+from pipeline.media.entries import MAX_TITLE, media_id_of
+from pipeline.media.file import entries_said, read_entries, write_entries
 from pipeline.messages.hushword_pb2 import MediaFingerprint
 
 BITS = bits_named("learned64")

@@ -5,7 +5,7 @@ import numpy.typing as npt
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.media_find import DELAY_S, Spotter
+from pipeline.media.find import DELAY_S, Spotter
 from pipeline.simulate.broadcast import mix
 from pipeline.simulate.clips import SAMPLE_RATE_HZ, Clip, choose
 

@@ -9,7 +9,7 @@ import pytest
 
 from matcher.bits import bits_named
 from matcher.known_entry import entry_words
-from pipeline.media_same import OFFSET_MS, SAME_RATE, Fingerprints, both_phases
+from pipeline.media.same import OFFSET_MS, SAME_RATE, Fingerprints, both_phases
 from pipeline.simulate.broadcast import LEAD_S, PATHS, TAIL_S, mix, transmitted
 from pipeline.simulate.clips import SAMPLE_RATE_HZ, Clip, Samples, choose, read
 from pipeline.simulate.music import music

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from matcher.bits import bits_named
 from matcher.known_entry import AFTER_MS, PREROLL_MS
-from pipeline.media_adding import Adding, Recording
-from pipeline.media_entries import check_entry, media_id_of, words_of
-from pipeline.media_sources import COLUMNS, Mention, SourceError, fingerprint, read_audio, read_csv, time_us
+from pipeline.media.adding import Adding, Recording
+from pipeline.media.entries import check_entry, media_id_of, words_of
+from pipeline.media.sources import COLUMNS, Mention, SourceError, fingerprint, read_audio, read_csv, time_us
 from pipeline.simulate.broadcast import mix
 from pipeline.simulate.clips import SAMPLE_RATE_HZ, choose
 from pipeline.wire import BadMediaError

@@ -18,13 +18,13 @@ from pipeline.chunks import LETTER_STAGES
 from pipeline.control import publish
 from pipeline.decisions import DecisionLine, read_topic
 from pipeline.exporter import Exporter
+from pipeline.kafka.topics import create_topics
 from pipeline.local.kafka import LocalKafka
 from pipeline.local.process import free_port
 from pipeline.logs import FIELDS
 from pipeline.options import Settings
-from pipeline.recording import Recording
-from pipeline.replay import END_MARK_AFTER_S, replay
-from pipeline.topics import create_topics
+from pipeline.recordings.recording import Recording
+from pipeline.recordings.replay import END_MARK_AFTER_S, replay
 from pipeline.trial import running_job, trial_settings
 
 PARTITIONS = 3

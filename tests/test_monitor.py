@@ -14,6 +14,7 @@ from records import pieces
 
 from matcher.bits import GRADIENT
 from matcher.evidence import shipped_calibration
+from pipeline.kafka.topics import create_topics
 from pipeline.local.process import free_port
 from pipeline.messages import hushword_pb2 as pb
 from pipeline.monitor import model, parts
@@ -22,7 +23,6 @@ from pipeline.monitor.model import Labels, Model
 from pipeline.monitor.watch import Watch, behind
 from pipeline.monitor.why import MAX_SHOWN, explain
 from pipeline.options import Settings
-from pipeline.topics import create_topics
 from pipeline.trial import trial_settings
 
 # ---- the model -------------------------------------------------------------------------------------------------------

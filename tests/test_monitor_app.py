@@ -24,6 +24,7 @@ from starlette.testclient import TestClient
 from matcher.bits import GRADIENT
 from pipeline.cli import main
 from pipeline.demo.command import _page
+from pipeline.kafka.topics import create_topics
 from pipeline.monitor import access
 from pipeline.monitor.access import TOKEN_VARIABLE, read_token
 from pipeline.monitor.address import AddressError, listen
@@ -31,7 +32,6 @@ from pipeline.monitor.app import MAX_READERS, STATIC, monitor_app
 from pipeline.monitor.model import Model
 from pipeline.monitor.server import Monitor
 from pipeline.options import ConfigError, Settings
-from pipeline.topics import create_topics
 from pipeline.trial import trial_settings
 
 EVERYWHERE = "0.0.0.0"  # noqa: S104

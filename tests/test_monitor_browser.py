@@ -14,14 +14,14 @@ from kafka import KafkaProducer
 from playwright.sync_api import Browser, Page, sync_playwright
 from sounds import write_recording
 
+from pipeline.kafka.topics import create_topics
 from pipeline.local.kafka import LocalKafka
 from pipeline.messages import hushword_pb2 as pb
 from pipeline.monitor.address import listen
 from pipeline.monitor.server import Monitor
 from pipeline.monitor.why import MAX_SHOWN
 from pipeline.options import Settings
-from pipeline.recording import Recording
-from pipeline.topics import create_topics
+from pipeline.recordings.recording import Recording
 from pipeline.trial import running_trial, trial_settings
 
 pytestmark = pytest.mark.browser

@@ -10,11 +10,11 @@ from sounds import write_recording
 from stage import truth_of
 
 from pipeline.decisions import DecisionLine
-from pipeline.evaluate import score
-from pipeline.offline import Heard, decide, hear
+from pipeline.evaluate.offline import Heard, decide, hear
+from pipeline.evaluate.score import score
+from pipeline.evaluate.sweep import BUDGETS, sweep, sweep_table
 from pipeline.options import Settings
-from pipeline.recording import Recording
-from pipeline.sweep import BUDGETS, sweep, sweep_table
+from pipeline.recordings.recording import Recording
 from pipeline.trial import run_trial
 
 

@@ -23,10 +23,10 @@ from test_gateway import SOURCE as GATEWAY
 from matcher.route import household_digest
 from pipeline.control import give, given, publish
 from pipeline.decisions import DecisionLine
+from pipeline.kafka.topics import admin_client
 from pipeline.messages.hushword_pb2 import Control, Decision
-from pipeline.recording import Recording, Request
-from pipeline.replay import replay
-from pipeline.topics import admin_client
+from pipeline.recordings.recording import Recording, Request
+from pipeline.recordings.replay import replay
 from pipeline.trial import Job
 
 HOMES = 4

@@ -21,12 +21,12 @@ from watched import Served, paused, publish_faults, publish_odd_decisions, wait
 
 from pipeline.decisions import read_topic
 from pipeline.exporter import Exporter
+from pipeline.kafka.topics import create_topics
 from pipeline.local.kafka import LocalKafka
 from pipeline.local.process import LOOPBACK, free_port
 from pipeline.options import Settings
-from pipeline.recording import Recording
-from pipeline.replay import replay
-from pipeline.topics import create_topics
+from pipeline.recordings.recording import Recording
+from pipeline.recordings.replay import replay
 from pipeline.trial import Job, running_job, trial_settings
 
 DEPLOY = Path(__file__).parent.parent / "deploy"

@@ -24,11 +24,11 @@ from pipeline.cli import main
 from pipeline.errors import InputError
 from pipeline.gather import Gathered, Gatherer, GatherLimits
 from pipeline.growing import LINES, MANIFEST, STATE, GrowingRecording, State
+from pipeline.kafka.topics import admin_client, create_topics
 from pipeline.messages.hushword_pb2 import AudioChunk
 from pipeline.options import Settings, load_settings
 from pipeline.pseudonyms import Pseudonyms, share_of
-from pipeline.recording import Recording, Request, write_manifest
-from pipeline.topics import admin_client, create_topics
+from pipeline.recordings.recording import Recording, Request, write_manifest
 
 RATES_HZ = (16_000, 8000, 44_100, 48_000)
 ALL = ("--from", "earliest", "--until", "now")

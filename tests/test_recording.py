@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from pipeline.recording import Recording, RecordingError, Request, Truth, write_manifest
+from pipeline.recordings.recording import Recording, RecordingError, Request, Truth, write_manifest
 
 
 def _line(request_id: str, **more: Any) -> dict[str, Any]:

@@ -6,10 +6,10 @@ import kafka.errors
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.local.flink_rest import Failure
+from pipeline.flink.refusals import lasting_refusal, refusal
+from pipeline.flink.rest import Failure
 from pipeline.options import ConfigError
 from pipeline.reading import TopicError
-from pipeline.refusals import lasting_refusal, refusal
 
 REFUSED = [
     kafka.errors.TopicAuthorizationFailedError("hushword-audio"),

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from kafka import KafkaConsumer, TopicPartition
 
 from pipeline.chunks import MAX_ID_LENGTH
-from pipeline.departures import CHUNK_MS, COPY_JITTER_S, Programme, audio_chunk, chunk, departures, played
+from pipeline.kafka.topics import create_topics
 from pipeline.messages import hushword_pb2 as pb
 from pipeline.options import load_settings
-from pipeline.recording import Recording, RecordingError, Request
-from pipeline.replay import replay
-from pipeline.topics import create_topics
+from pipeline.recordings.departures import CHUNK_MS, COPY_JITTER_S, Programme, audio_chunk, chunk, departures, played
+from pipeline.recordings.recording import Recording, RecordingError, Request
+from pipeline.recordings.replay import replay
 
 RATES_HZ = (8000, 16_000, 22_050, 24_000, 44_100, 48_000)
 

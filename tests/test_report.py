@@ -14,16 +14,16 @@ from sounds import write_recording
 
 from matcher.grid import SAMPLE_RATE_HZ
 from pipeline import cli
-from pipeline.against import Comparison
 from pipeline.decisions import DecisionLine, write_file
-from pipeline.evaluate import score
-from pipeline.near import Near, Watch
-from pipeline.offline import Heard, decide, hear
+from pipeline.evaluate.against import Comparison
+from pipeline.evaluate.near import Near, Watch
+from pipeline.evaluate.offline import Heard, decide, hear
+from pipeline.evaluate.report.cases import ILLUSTRATED, SOUND_S, Teller, aligned, bits_of, pictures
+from pipeline.evaluate.report.page import ReportError, Run, require_report, write_report
+from pipeline.evaluate.score import score
+from pipeline.evaluate.sweep import sweep
 from pipeline.options import Settings
-from pipeline.recording import Recording
-from pipeline.report.cases import ILLUSTRATED, SOUND_S, Teller, aligned, bits_of, pictures
-from pipeline.report.page import ReportError, Run, require_report, write_report
-from pipeline.sweep import sweep
+from pipeline.recordings.recording import Recording
 
 MEDIA = ("ignore", "ignore_by_cache")
 

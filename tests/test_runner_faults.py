@@ -5,11 +5,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipeline import runner_faults
+from pipeline.flink import runner_faults
+from pipeline.flink.runner_faults import check_runner
+from pipeline.flink.worker_pool import WorkerPool
 from pipeline.local.process import LOOPBACK, free_port
 from pipeline.options import ConfigError
-from pipeline.runner_faults import check_runner
-from pipeline.worker_pool import WorkerPool
 
 
 @pytest.fixture(autouse=True)

@@ -16,11 +16,11 @@ from pipeline.cli import main
 from pipeline.decisions import read_topic
 from pipeline.erase import keeping
 from pipeline.job import build
-from pipeline.kafka_clients import client_arguments
+from pipeline.kafka.clients import client_arguments
+from pipeline.kafka.sender import Sender
+from pipeline.kafka.topics import create_topics, topic_names
 from pipeline.options import Settings, load_settings
-from pipeline.sender import Sender
 from pipeline.source import FromCommitted
-from pipeline.topics import create_topics, topic_names
 from pipeline.trial import RunError, running_job, trial_settings
 
 WITHIN_S = 30.0

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from kafka import KafkaAdminClient, KafkaProducer
 
-from pipeline.kafka_clients import client_arguments
-from pipeline.kafka_consumer import Consumer
+from pipeline.kafka.clients import client_arguments
+from pipeline.kafka.consumer import Consumer
 from pipeline.options import Settings
 
 BOOTSTRAP_MS = 20_000  # a silent broker must leave most of it: tried again it takes three, six and twelve seconds

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from pipeline.errors import InputError
-from pipeline.recording import check_folder
+from pipeline.recordings.recording import check_folder
 from pipeline.simulate import noise, render, rooms, scene, truth, write
 from pipeline.simulate.broadcast import LEAD_S, PATHS, mix, transmitted
 from pipeline.simulate.clips import SAMPLE_RATE_HZ, all_clips, choose, read
@@ -372,7 +372,7 @@ def test_locales_and_wake_words_are_mixed_and_an_airing_stays_in_one_locale() ->
 
 def test_a_recording_is_as_its_format_says(recording: Path) -> None:
     """Sorted manifest, 16 kHz mono FLAC of the stated length, sources with the wake word where it is."""
-    from pipeline.recording import Recording
+    from pipeline.recordings.recording import Recording
 
     lines = entries(recording)
     assert lines == sorted(lines, key=lambda line: line["start_s"])

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.recording import Recording
+from pipeline.recordings.recording import Recording
 from pipeline.simulate import render, scene, write
 from pipeline.simulate.beside import draw_person, draw_television, talk
 from pipeline.simulate.clips import SAMPLE_RATE_HZ, choose

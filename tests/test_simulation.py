@@ -22,8 +22,8 @@ from simulated_traffic import GARBAGE, Faults, Street, audio_log, left_to_averag
 
 from pipeline import assembly
 from pipeline.decisions import DecisionLine
+from pipeline.evaluate.offline import decide, hear
 from pipeline.messages.hushword_pb2 import Decision
-from pipeline.offline import decide, hear
 from pipeline.options import Settings
 from pipeline.wire import decision_id
 

@@ -19,6 +19,7 @@ from records import pieces
 
 from matcher.bits import bits_named
 from matcher.fingerprint import FIRST_LOOK_MS, LOOK_MS, whole_fingerprint
+from pipeline.kafka.topics import create_topics
 from pipeline.marks import NEVER_US
 from pipeline.messages.hushword_pb2 import AudioChunk
 from pipeline.messages.internal_pb2 import Batch
@@ -33,7 +34,6 @@ from pipeline.source import (
     ReadError,
     ReadRequests,
 )
-from pipeline.topics import create_topics
 
 WITHIN_S = 60.0
 FIVE_LOOKS_MS = [FIRST_LOOK_MS, *[LOOK_MS] * 4]

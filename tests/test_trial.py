@@ -12,7 +12,7 @@ from kafka import KafkaConsumer
 
 from pipeline import trial
 from pipeline.options import load_settings
-from pipeline.recording import Recording, Request, write_manifest
+from pipeline.recordings.recording import Recording, Request, write_manifest
 
 # Decides every final chunk, and commits like the job: at the start, and behind what it has decided.
 STAND_IN = """

@@ -10,12 +10,12 @@ from typing import Any
 from kafka import KafkaAdminClient, KafkaProducer
 from kafka.errors import KafkaConnectionError, KafkaError
 
-from pipeline.departures import departures
+from pipeline.kafka.topics import a_broker_listens
 from pipeline.messages.hushword_pb2 import AudioChunk
 from pipeline.options import Settings
-from pipeline.recording import Recording
-from pipeline.replay import END_MARK_AFTER_S
-from pipeline.topics import a_broker_listens
+from pipeline.recordings.departures import departures
+from pipeline.recordings.recording import Recording
+from pipeline.recordings.replay import END_MARK_AFTER_S
 
 WATCH_S = 0.25
 ACKNOWLEDGED_WITHIN_S = 150.0

@@ -18,11 +18,11 @@ import typer
 from rich.console import Console
 
 from pipeline.errors import FailedError, InputError
-from pipeline.evaluate import require_labels, score
+from pipeline.evaluate.score import require_labels, score
 from pipeline.local.flink_cluster import FlinkCluster
 from pipeline.options import load_settings
 from pipeline.progress import PhaseProgress
-from pipeline.recording import Recording
+from pipeline.recordings.recording import Recording
 from pipeline.trial import run_trial
 
 err = Console(stderr=True, highlight=False, soft_wrap=True)

@@ -11,7 +11,7 @@ from rich.text import Text
 from pipeline.decisions import DecisionLine
 from pipeline.demo.console import MAX_WIDTH
 from pipeline.demo.street import Street
-from pipeline.evaluate import Report, Spread
+from pipeline.evaluate.score import Report, Spread
 
 ENOUGH = 0.95  # of the television's wakes must be kept quiet
 

@@ -20,16 +20,16 @@ from pipeline.demo.lifetime import Lifetime, end_descendants
 from pipeline.demo.show import Show
 from pipeline.demo.stage import Stage, Step
 from pipeline.demo.street import Street
-from pipeline.evaluate import Report, score
+from pipeline.evaluate.score import Report, score
+from pipeline.kafka.topics import create_topics
 from pipeline.local.jars import KAFKA, ensure
 from pipeline.local.kafka import LocalKafka
 from pipeline.options import Settings as JobSettings
 from pipeline.options import load_settings
-from pipeline.recording import Recording, check_folder
+from pipeline.recordings.recording import Recording, check_folder
 from pipeline.simulate.scene import Scene, plan
 from pipeline.simulate.settings import Settings
 from pipeline.simulate.write import write_recording
-from pipeline.topics import create_topics
 from pipeline.trial import Trial, running_trial, trial_settings
 
 if TYPE_CHECKING:

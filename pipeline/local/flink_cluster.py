@@ -13,9 +13,9 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Self
 
+from pipeline.flink.rest import FlinkError, FlinkRest
 from pipeline.local import LocalServiceError
 from pipeline.local.flink import OPENED
-from pipeline.local.flink_rest import FlinkRest
 from pipeline.local.jars import FLINK, ensure
 from pipeline.local.java import java_command
 from pipeline.local.loopback import write_loopback_jar
@@ -210,7 +210,7 @@ class FlinkCluster(FlinkRest, Startable):
         wanted = sum(server.pid is not None for server in self.task_managers)
         until_s = time.monotonic() + deadline_s
         while time.monotonic() < until_s:
-            with suppress(LocalServiceError):
+            with suppress(FlinkError):
                 if self.task_managers_reported() >= wanted:
                     return
             time.sleep(0.1)

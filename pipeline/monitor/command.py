@@ -39,8 +39,8 @@ def monitor(
     """Serve a page that shows what is heard and decided, as it happens, and why."""
     settings = load_settings(config, flags)
     require_extra()
+    from pipeline.kafka.topics import Rights, check_cluster
     from pipeline.monitor.access import read_token
-    from pipeline.topics import Rights, check_cluster
 
     token = read_token(host, token_file)
     listening = listen(host, port)

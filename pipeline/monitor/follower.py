@@ -14,14 +14,14 @@ from kafka.errors import KafkaError
 
 from pipeline.assembly import Assembler, AssemblyLimits
 from pipeline.chunks import BadRecordError
-from pipeline.kafka_clients import client_arguments
-from pipeline.kafka_consumer import Consumer
+from pipeline.kafka.clients import client_arguments
+from pipeline.kafka.consumer import Consumer
+from pipeline.kafka.topics import topic_names
 from pipeline.matching import load_bits
 from pipeline.messages import hushword_pb2 as pb
 from pipeline.monitor.model import MAX_REQUESTS, Model
 from pipeline.options import Settings
 from pipeline.pseudonyms import pseudonyms_of
-from pipeline.topics import topic_names
 from pipeline.wire import BadMediaError, average_from_message
 
 log = logging.getLogger(__name__)

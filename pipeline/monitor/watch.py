@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 
 from kafka.errors import KafkaError
 
+from pipeline.kafka.topics import admin_client
 from pipeline.monitor.model import Model
 from pipeline.options import ConfigError, Settings
-from pipeline.topics import admin_client
 from pipeline.trial import Group
 
 EVERY_S = 2.0

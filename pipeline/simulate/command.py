@@ -71,7 +71,7 @@ def simulate(
         },
     )
     from pipeline.progress import PhaseProgress
-    from pipeline.recording import check_folder
+    from pipeline.recordings.recording import check_folder
     from pipeline.simulate.scene import plan
     from pipeline.simulate.write import recording_bytes, write_recording
 

@@ -14,7 +14,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from pathlib import Path
 from typing import Any
 
-from pipeline.recording import check_folder
+from pipeline.recordings.recording import check_folder
 from pipeline.simulate.clips import SAMPLE_RATE_HZ
 from pipeline.simulate.scene import Heard, Scene
 from pipeline.simulate.settings import Settings

@@ -11,10 +11,10 @@ import pytest
 from secured import JOB, PASSWORD, Certificates, SecuredKafka, hear, rights, until
 
 from pipeline.decisions import read_topic
+from pipeline.kafka.sender import Sender
+from pipeline.kafka.topics import Role, create_topics, topic_names
 from pipeline.local.flink_cluster import FlinkCluster
 from pipeline.options import Settings
-from pipeline.sender import Sender
-from pipeline.topics import Role, create_topics, topic_names
 from pipeline.trial import Job, RunError, running_job, trial_settings
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]

@@ -14,8 +14,8 @@ from stage import Stage, truth_of
 from pipeline.local.flink_cluster import FlinkCluster
 from pipeline.local.process import LOOPBACK, free_port
 from pipeline.options import Settings
-from pipeline.recording import Recording
-from pipeline.replay import ReplaySummary, replay
+from pipeline.recordings.recording import Recording
+from pipeline.recordings.replay import ReplaySummary, replay
 from pipeline.trial import run_trial, running_job
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
