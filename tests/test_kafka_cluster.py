@@ -12,6 +12,8 @@ from stage import WITHIN_S, Stage
 
 from pipeline.control import Controls, give, shadow_key
 from pipeline.errors import FailedError
+from pipeline.kafka.clients import client_arguments
+from pipeline.kafka.consumer import Consumer
 from pipeline.local.kafka_cluster import NODES, LocalKafkaCluster
 from pipeline.messages.hushword_pb2 import Control
 from pipeline.messages.internal_pb2 import Progress
@@ -60,6 +62,28 @@ def test_what_was_acknowledged_outlives_a_node_and_all_of_them(kafka: LocalKafka
         kept = {record.value for record in stage.records(topic)}
         assert kept == {b"before", b"without one", b"after"}
         assert len(stage.records(topic)) >= 3 * stage.partitions
+
+
+def test_a_reader_hears_of_new_leaders_while_one_of_the_nodes_stands_still(kafka: LocalKafkaCluster) -> None:
+    """From those that answer: the one that stands still is nearly always the one that kafka-python asks."""
+    with Stage(kafka.bootstrap_servers, "asked") as stage:
+        audio = stage.settings.audio_topic
+        consumer = Consumer(**client_arguments(stage.settings), request_timeout_ms=2000, fetch_max_wait_ms=20)
+        consumer.assign([TopicPartition(audio, number) for number in range(stage.partitions)])
+        consumer.seek_to_beginning()
+        consumer.poll(1000)
+        kafka.pause(1)
+        try:
+            until_s = time.monotonic() + 8  # it is asked by fetches, lost, and asked again
+            asked = set()
+            while time.monotonic() < until_s:
+                consumer.poll(20)
+                if time.monotonic() > until_s - 7.5:
+                    asked.add(consumer._client.least_loaded_node())
+        finally:
+            kafka.resume(1)
+            consumer.close()
+        assert asked == {2, 3}
 
 
 def test_offsets_are_committed_when_the_coordinator_has_died(kafka: LocalKafkaCluster) -> None:

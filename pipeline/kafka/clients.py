@@ -5,7 +5,9 @@ hold the paths of files.
 """
 
 import os
+import random
 import ssl
+import time
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +25,15 @@ REQUEST_TIMEOUT_MS = 10_000
 _RECONNECT_WITHIN_MS = 1000
 # How long a broker that takes a connection may take to answer at first; each time that it did not, twice as long.
 _CONNECT_WITHIN_MS = 3000
+# A broker that has let a request lie for so long may stand still; a fetch may wait for half a second of it.
+_ANSWERS_WITHIN_S = 2.0
 
 
 class _Connections(KafkaConnectionManager):
     """Tries the next broker when one takes the connection and does not answer, as one that stands still does.
 
     kafka-python 3.0.12 gives the first that it draws all the time that a client has to find its brokers, and may draw
-    it again and again.
+    it again and again; one that it has lost is the one that it asks first.
     """
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
@@ -48,6 +52,24 @@ class _Connections(KafkaConnectionManager):
             if node_id not in self._conns and not self.connection_delay(node_id):
                 self._take_turn(node_id)
         return super().get_connection(node_id, timeout_ms=timeout_ms, **how)
+
+    def least_loaded_node(self) -> Any:
+        """Give the connected broker that has left nothing unanswered for longest, else what kafka-python would.
+
+        It prefers one that it has lost, and would have to connect to, to those that are at work on a fetch: metadata
+        would be asked of a broker that stands still, again and again, while its partitions have long been another's.
+        """
+        now_s = time.monotonic()
+        waited_s = {}
+        for broker in self.cluster.brokers():
+            connection = self._conns.get(broker.node_id)
+            if connection is not None and connection.connected and not connection.paused:
+                asked_s = (sent_s for _, _, sent_s, *_ in connection.in_flight_requests)
+                waited_s[broker.node_id] = now_s - min(asked_s, default=now_s)
+        node_id = min(waited_s, key=lambda node: (waited_s[node], random.random()), default=None)
+        if node_id is None or waited_s[node_id] > _ANSWERS_WITHIN_S:
+            return super().least_loaded_node()
+        return node_id
 
     def _take_turn(self, node_id: Any) -> None:
         named = {broker.node_id for broker in self.cluster.bootstrap_brokers()}
