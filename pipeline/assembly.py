@@ -29,6 +29,12 @@ from pipeline.rate import HouseholdRate
 # A lone request ahead of everybody is read again after a restart only while it is this near to the position:
 # a clock that is hours ahead must not keep the committed offset hours behind.
 LONE_RECORDS = 5_000
+# A chunk behind a hole is kept for so long, in capture time: the missing one may be in another partition, whose broker
+# answers later. Nobody else waits, and what came before the hole counts meanwhile.
+HOLE_WAITS_US = 2_000_000
+
+# When it is due, request_id, seq, partition, offset, appended_us and the chunk.
+_Held = tuple[int, str, int, int, int, int, Chunk]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +76,8 @@ class _Open:
     start_us: int
     end_us: int
     held: set[int] = field(default_factory=set)
+    aside: dict[int, _Held] = field(default_factory=dict)  # what is behind a hole, by its number
+    is_new: bool = False  # its latest chunk was not given out before a restart
     next_seq: int = 0
     heard_us: int = 0
     ended: bool = False
@@ -79,6 +87,12 @@ class _Open:
     recognised: bool = False
     unmatched: bool = False
     resampler: soxr.ResampleStream | None = None
+
+    @property
+    def listens(self) -> bool:
+        """Whether more audio would make it grow."""
+        full = self.fingerprint is not None and self.fingerprint.full
+        return not (self.ended or self.unmatched or self.recognised or full)
 
 
 @dataclass(slots=True)
@@ -131,8 +145,7 @@ class Assembler:
         self._new_from = dict(positions)
         self._emitted_us = emitted_us
         self._open: dict[str, _Open] = {}
-        # end_us, request_id, seq, partition, offset, appended_us, chunk: a heap
-        self._held: list[tuple[int, str, int, int, int, int, Chunk]] = []
+        self._held: list[_Held] = []  # a heap; a chunk is due at its end
         self._aged_us = NEVER_US
         self._newest_append_us = NEVER_US
         self._routes: dict[str, int] = {}
@@ -204,14 +217,17 @@ class Assembler:
         self.low_mark_us = max(self.low_mark_us, mark_us)
         growths: dict[str, list[Growth]] = {}
         while self._held and self._held[0][0] <= self.low_mark_us:
-            _, request_id, _, partition, offset, appended_us, chunk = heapq.heappop(self._held)
-            request = self._open[request_id]
-            carried = offset < self._new_from[partition] and chunk.end_us <= self._emitted_us
-            for route, growth in self._grow(request, chunk, appended_us):
-                if not carried:
+            held = heapq.heappop(self._held)
+            request = self._open.get(held[1])
+            if request is None or not self._has_its_turn(request, held):
+                continue
+            following: _Held | None = held
+            while following is not None:
+                for route, growth in self._grow_by(request, following):
                     growths.setdefault(route, []).append(growth)
                     # By the mark and not by the chunk: it may have leaped, and what was given out must be acknowledged.
                     self._routes[route] = self.low_mark_us
+                following = request.aside.pop(request.next_seq, None)
         self._forget()
         return growths
 
@@ -272,12 +288,33 @@ class Assembler:
     def _passes_unmatched(self, request: _Open, chunk: Chunk) -> bool:
         """Tell whether nothing more of a request is heard, for want of time: it is accepted, with its whole home."""
         if not request.unmatched and seed_of(chunk.household) < self.effort.unmatched * 2**64:
-            full = request.fingerprint is not None and request.fingerprint.full
-            if request.recognised or request.ended or full:
+            if not request.listens:
                 return False  # there is nothing left to be spared
             request.unmatched = True
             self.counts["requests_unmatched"] += 1
         return request.unmatched
+
+    def _has_its_turn(self, request: _Open, held: _Held) -> bool:
+        """Tell whether a chunk that is due is heard now; behind a hole it is set aside, and is due once more."""
+        due_us, request_id, seq, partition, offset, appended_us, chunk = held
+        if due_us > chunk.end_us:
+            return request.aside.pop(seq, None) is not None  # else what was missing came, and it was heard
+        if seq <= request.next_seq or not request.listens or 2 * len(self._held) >= self.limits.max_held:
+            return True  # it is the next one, or there is nothing to wait for, or no room for it
+        request.aside[seq] = held
+        again_us = chunk.end_us + HOLE_WAITS_US
+        heapq.heappush(self._held, (again_us, request_id, seq, partition, offset, appended_us, chunk))
+        return False
+
+    def _grow_by(self, request: _Open, held: _Held) -> list[tuple[str, Growth]]:
+        """Let a request grow by a chunk, and give what is to be given out: nothing that was before a restart."""
+        _, _, seq, partition, offset, appended_us, chunk = held
+        carried = offset < self._new_from[partition] and chunk.end_us <= self._emitted_us
+        if seq == request.next_seq:
+            # What follows something new was not given out either: it was behind a hole.
+            request.is_new = request.is_new or not carried
+        grown = list(self._grow(request, chunk, appended_us))
+        return grown if request.is_new else []
 
     def _grow(self, request: _Open, chunk: Chunk, appended_us: int) -> Iterator[tuple[str, Growth]]:
         """Let a request grow by a chunk; others may be recognised with it."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from assembled import LIMITS, REORDER_US, ROUTE, Feed, Log, Sent, assembled, in_order, logs, mark, spoke
+from assembled import LIMITS, REORDER_US, ROUTE, Feed, Log, Sent, assembled, in_order, logs, mark, spoke, told
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from records import EPOCH_US, Piece, pieces, record
@@ -14,7 +14,7 @@ from matcher.bits import GRADIENT
 from matcher.fingerprint import FIRST_LOOK_MS, FULL_MS, LOOK_MS, look_due_ms, whole_fingerprint
 from matcher.growth import Growth
 from matcher.looks import look_words
-from pipeline.assembly import Assembler
+from pipeline.assembly import HOLE_WAITS_US, Assembler
 from pipeline.chunks import BadRecordError
 from pipeline.marks import LAG_HOLDS_US
 from pipeline.messages.hushword_pb2 import AudioChunk
@@ -135,17 +135,72 @@ def test_a_missing_chunk_ends_the_growth_there(made: tuple[list[Piece], Log], da
 
 
 @pytest.mark.parametrize(("behind_us", "grown"), [(1, 3), (0, 1)])
-def test_a_missing_chunk_is_waited_for_until_the_mark_is_at_its_successor(behind_us: int, grown: int) -> None:
-    """A microsecond before, it is in time; then it is too late, and what came before still counts."""
+def test_a_missing_chunk_is_waited_for_until_the_mark_is_past_its_successor(behind_us: int, grown: int) -> None:
+    """By two seconds less a microsecond it is in time; then it is too late, and what came before still counts."""
     first, second, third = pieces("r", EPOCH_US, [FIRST_LOOK_MS, LOOK_MS, LOOK_MS])
     assembler = Assembler(LIMITS, GRADIENT, {0: 0})
-    values = [first.value, third.value, mark(third.end_us - behind_us), second.value, mark(third.end_us + 10_000_000)]
+    late_us = third.end_us + HOLE_WAITS_US - behind_us
+    values = [first.value, third.value, mark(late_us), second.value, mark(third.end_us + 10_000_000)]
     ends: list[int] = []
     for offset, value in enumerate(values):
         assembler.take(0, offset, EPOCH_US, value)
         ends += [growth.end_us for growth in assembler.release().get(ROUTE, ())]
     assert ends == [piece.end_us for piece in (first, second, third)[:grown]]
     assert assembler.counts["gaps"] == (grown == 1)
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_whatever_is_missing_for_less_than_the_wait_changes_nothing(data: st.DataObject) -> None:
+    """A request that moved to a partition which is read late grows to the same words, and is heard to its end."""
+    cut = pieces("r", EPOCH_US, [FIRST_LOOK_MS, *[LOOK_MS] * 6])
+    first_late = data.draw(st.integers(0, len(cut) - 1))
+    last_late = data.draw(st.integers(first_late, len(cut) - 1))
+    late, rest = cut[first_late : last_late + 1], [*cut[:first_late], *cut[last_late + 1 :]]
+    mark_us = data.draw(st.integers(EPOCH_US, cut[first_late].end_us + HOLE_WAITS_US - 1))
+    values = [*(piece.value for piece in rest), mark(mark_us), *(piece.value for piece in late)]
+    values.append(mark(EPOCH_US + 3_600_000_000))
+    assembler, growths = Assembler(LIMITS, GRADIENT, {0: 0}), []
+    for offset, value in enumerate(values):
+        assembler.take(0, offset, EPOCH_US, value)
+        growths += assembler.release().get(ROUTE, ())
+    assert [told(growth) for growth in growths] == assembled(in_order(cut)).told()[ROUTE]
+    assert assembler.counts["gaps"] == 0
+    assert assembler.needed() == {0: len(values)}
+
+
+def test_what_waits_behind_holes_takes_half_of_what_may_be_held() -> None:
+    """More holes than that end at once, as all did: the mark is not driven on by them."""
+    limits = replace(LIMITS, max_held=8)
+    assembler, offset = Assembler(limits, GRADIENT, {0: 0}), 0
+    for number in range(12):
+        first, _, third = pieces(f"r{number}", EPOCH_US, [FIRST_LOOK_MS, LOOK_MS, LOOK_MS])
+        for value in (first.value, third.value, mark(third.end_us)):
+            assembler.take(0, offset, EPOCH_US, value)
+            offset += 1
+        assembler.release()
+        assert assembler.held <= limits.max_held // 2
+        assert assembler.low_mark_us == third.end_us
+    assert assembler.counts["gaps"] == 8
+    assert assembler.counts["held_overflow"] == 0
+
+
+def test_what_was_behind_a_hole_at_a_restart_is_given_out_after_it() -> None:
+    """The mark was past it, and yet nobody had heard it."""
+    first, second, third = pieces("r", EPOCH_US, [FIRST_LOOK_MS, LOOK_MS, LOOK_MS])
+    before = Assembler(LIMITS, GRADIENT, {0: 0, 1: 0})
+    for partition, offset, value in [
+        (0, 0, first.value), (0, 1, third.value), (0, 2, mark(third.end_us)), (1, 0, mark(third.end_us))
+    ]:  # fmt: skip
+        before.take(partition, offset, EPOCH_US, value)
+    assert [growth.end_us for growth in before.release()[ROUTE]] == [first.end_us]
+    assert before.needed() == {0: 0, 1: 1}
+    after = Assembler(LIMITS, GRADIENT, before.positions(), before.low_mark_us)
+    for partition, offset, value in [(0, 0, first.value), (0, 1, third.value), (1, 1, second.value)]:
+        after.take(partition, offset, EPOCH_US, value)
+    for partition in (0, 1):
+        after.take(partition, 3, EPOCH_US, mark(third.end_us + 1))
+    assert [growth.end_us for growth in after.release()[ROUTE]] == [second.end_us, third.end_us]
 
 
 def test_a_hole_in_the_capture_times_ends_the_growth() -> None:
