@@ -190,7 +190,8 @@ def test_what_ships_is_whole() -> None:
     assert back.provenance == BITS.provenance
     assert BITS.weights.dtype == np.int8
     assert BITS.weights.shape[0] == FILTERS
-    np.testing.assert_array_equal(BITS.half_band, design_half_band())
+    # The search ends elsewhere in the last digits on another processor's arithmetic.
+    np.testing.assert_allclose(BITS.half_band, design_half_band(), rtol=0, atol=1e-6)
 
 
 def test_the_decimator_leaves_the_bands_alone() -> None:
