@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Literal
 
-from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
+from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import (
     BrokerResponseError,
     GroupAuthorizationFailedError,
@@ -16,6 +16,7 @@ from kafka.errors import (
     for_code,
 )
 
+from pipeline.kafka.admin import Admin
 from pipeline.kafka.broker_faults import check_reachable, name_of_user, why
 from pipeline.kafka.clients import client_arguments
 from pipeline.options import ConfigError, Settings
@@ -98,7 +99,7 @@ def admin_client(settings: Settings) -> Iterator[Any]:
     """
     check_reachable(settings)
     try:
-        admin = KafkaAdminClient(
+        admin = Admin(
             **client_arguments(settings),
             bootstrap_timeout_ms=BROKER_TIMEOUT_MS,
             request_timeout_ms=BROKER_TIMEOUT_MS,
