@@ -27,6 +27,10 @@ LOCAL_RUNNER = "pipeline.local_runner.LocalRunner"
 # All that Beam's job server says when it was Flink's REST interface that did not answer.
 _CONNECTION = "java.net.ConnectException"
 
+# A hint of its own makes an environment of its own: runners that start a Python process for each environment read in
+# one and decide in another. In one process they wait for each other's interpreter lock, and decisions come late.
+_READER_RAM = "512MB"
+
 log = logging.getLogger(__name__)
 
 
@@ -36,11 +40,12 @@ class JobError(FailedError):
 
 def build(pipeline: beam.Pipeline, settings: Settings) -> None:
     """Wire the steps. Their labels are what a runner's saved state is found by: tests/test_job.py pins them."""
+    reader = {"min_ram": _READER_RAM}
     routes, acknowledged = tuple[str, bytes], tuple[str, tuple[str, bytes]]
     _ = (
         pipeline
-        | "Settings" >> beam.Create([settings.model_dump_json()], reshuffle=False)
-        | "ReadRequests" >> beam.ParDo(ReadRequests()).with_output_types(routes)
+        | "Settings" >> beam.Create([settings.model_dump_json()], reshuffle=False).with_resource_hints(**reader)
+        | "ReadRequests" >> beam.ParDo(ReadRequests()).with_output_types(routes).with_resource_hints(**reader)
         | "DecideRequests" >> beam.ParDo(DecideRequests(settings)).with_output_types(routes)
         | "WriteVerdicts" >> beam.ParDo(WriteVerdicts(settings)).with_output_types(acknowledged)
         | "CommitOffsets" >> beam.ParDo(CommitOffsets(settings))

@@ -1,7 +1,7 @@
 """Beam's local runner, fit for a stream: memory that does not grow, and state cells that are cheap to touch.
 
-Both measures replace a function of Beam for the length of a run; tests/test_local_runner.py tells when Beam no longer
-needs them. docs/performance.md has the figures.
+For each of these a function of Beam is replaced for the length of a run; tests/test_local_runner.py tells when Beam no
+longer needs them. docs/performance.md has the figures.
 """
 
 import sys
@@ -15,6 +15,16 @@ from apache_beam.runners.worker import statecache
 
 class LocalRunner(fn_runner.FnApiRunner):
     """FnApiRunner, all in this process."""
+
+    def run_via_runner_api(self, pipeline_proto: Any, options: Any) -> Any:
+        """Run as FnApiRunner does, with all steps in one environment: hints that ask for another are forgotten.
+
+        Only steps of one environment are fused, and what goes from one fused stage to the next waits until the first
+        has ended. A reader never ends.
+        """
+        for environment in pipeline_proto.components.environments.values():
+            environment.resource_hints.clear()
+        return super().run_via_runner_api(pipeline_proto, options)
 
     def run_stages(self, stage_context: Any, stages: Any) -> Any:
         """Run as FnApiRunner does, with two of its helpers replaced."""

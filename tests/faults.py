@@ -14,6 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
+import psutil
 from kafka.admin import NewPartitions
 from stage import Stage, truth_of
 from traffic import Hold, Lag, Traffic
@@ -173,6 +174,14 @@ class Run:
         """Give the number of the node that leads a partition."""
         (found,) = self.stage.admin.describe_topics([topic])
         return int(next(p["leader_id"] for p in found["partitions"] if p["partition_index"] == partition))
+
+    def working_workers(self) -> list[int]:
+        """Give the Python workers that read and that decide; the others were started for when they have to."""
+        workers = [psutil.Process(pid) for pid in self.flink.pool.workers]
+        before_s = {worker: worker.cpu_times().user for worker in workers}
+        time.sleep(2)
+        busiest = sorted(workers, key=lambda worker: before_s[worker] - worker.cpu_times().user)
+        return [worker.pid for worker in busiest[:2]]
 
     def signal_workers(self, number: int, workers: list[int]) -> None:
         for pid in workers:

@@ -110,7 +110,7 @@ def test_a_python_worker_is_killed(scene: Scene) -> None:
     """Flink starts the job again from its last checkpoint."""
     with scene.run("Python worker killed", BRIEF) as run:
         with run.fault():
-            run.signal_workers(signal.SIGKILL, [run.draw.choice(run.flink.pool.workers)])
+            run.signal_workers(signal.SIGKILL, [run.draw.choice(run.working_workers())])
         scene.judge(run)
 
 

@@ -2,6 +2,7 @@
 
 import time
 import uuid
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -55,6 +56,21 @@ def test_labels_and_states_are_what_they_were() -> None:
             if payload.state_specs:
                 states[transform.unique_name.split("/")[0]] = sorted(payload.state_specs)
     assert states == STATES
+
+
+def test_reading_has_a_worker_of_its_own() -> None:
+    """Runners start a Python process for each environment; where one reads and decides, decisions come late."""
+    pipeline = beam.Pipeline()
+    build(pipeline, Settings())
+    transforms = pipeline.to_runner_api().components.transforms.values()
+    environments = defaultdict(set)
+    for transform in transforms:
+        if transform.spec.urn == beam.portability.common_urns.primitives.PAR_DO.urn:
+            environments[transform.environment_id].add(transform.unique_name.split("/")[0])
+    assert sorted(map(sorted, environments.values())) == [
+        ["CommitOffsets", "DecideRequests", "WriteVerdicts"],
+        ["ReadRequests", "Settings"],
+    ]
 
 
 def test_the_local_runner_is_named_by_its_class() -> None:

@@ -7,11 +7,13 @@ from typing import Any
 
 import apache_beam as beam
 import pytest
+from apache_beam.coders import BytesCoder
 from apache_beam.io.restriction_trackers import OffsetRange, OffsetRestrictionTracker
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner, fn_runner
 from apache_beam.runners.worker import statecache
 from apache_beam.transforms.core import RestrictionProvider
+from apache_beam.transforms.userstate import ReadModifyWriteStateSpec
 
 from pipeline.local_runner import LocalRunner, rough_size
 
@@ -37,12 +39,13 @@ class _OneABundle(beam.DoFn):
         self,
         _element: int,
         tracker: Any = beam.DoFn.RestrictionParam(_Counted()),  # noqa: B008
-    ) -> Iterator[int]:
-        if tracker.try_claim(tracker.current_restriction().start):
+    ) -> Iterator[tuple[str, int]]:
+        start = tracker.current_restriction().start
+        if tracker.try_claim(start):
             kept = [o for o in gc.get_objects() if isinstance(o, types.GeneratorType) and o.__name__ == "consolidate"]
             _alive.append(len(kept))
             tracker.defer_remainder()
-        yield from ()
+            yield "key", start
 
 
 _alive: list[int] = []
@@ -65,6 +68,30 @@ def test_no_bundle_leaves_its_metrics_behind() -> None:
     ours = _run(LocalRunner())
     assert len(ours) == BUNDLES
     assert ours[-1] == ours[0]
+
+
+class _Heard(beam.DoFn):
+    KEYED = ReadModifyWriteStateSpec("keyed", BytesCoder())
+
+    def process(self, element: tuple[str, int], keyed: Any = beam.DoFn.StateParam(KEYED)) -> None:  # noqa: ARG002, B008
+        _heard.append((element[1], len(_alive)))
+
+
+_heard: list[tuple[int, int]] = []
+
+
+def test_what_a_step_with_a_hint_of_its_own_reads_goes_on_at_once() -> None:
+    """As the reader has one, which never ends: in an environment of its own Beam would let all others wait for that."""
+    _alive.clear()
+    _heard.clear()
+    options = PipelineOptions([])
+    options.view_as(StandardOptions).streaming = True
+    with beam.Pipeline(runner=LocalRunner(), options=options) as pipeline:
+        reader = {"min_ram": "512MB"}
+        made = pipeline | beam.Create([BUNDLES], reshuffle=False).with_resource_hints(**reader)
+        read = made | beam.ParDo(_OneABundle()).with_resource_hints(**reader)
+        _ = read | beam.ParDo(_Heard())
+    assert _heard == [(bundle, bundle + 1) for bundle in range(BUNDLES)]
 
 
 def test_beam_is_as_before_after_a_run() -> None:

@@ -8,6 +8,7 @@ import pytest
 from pipeline.flink import runner_faults
 from pipeline.flink.runner_faults import check_runner
 from pipeline.flink.worker_pool import WorkerPool
+from pipeline.job import LOCAL_RUNNER
 from pipeline.local.process import LOOPBACK, free_port
 from pipeline.options import ConfigError
 
@@ -35,6 +36,7 @@ def test_who_answers_is_right(listening: str) -> None:
     "options",
     [
         [],
+        [f"--runner={LOCAL_RUNNER}"],
         ["--runner=FlinkRunner", "--environment_type=EXTERNAL", f"--environment_config={LOOPBACK}:1"],
         ["--runner=PortableRunner", "--environment_type=LOOPBACK"],
     ],
@@ -42,6 +44,13 @@ def test_who_answers_is_right(listening: str) -> None:
 def test_others_are_not_asked(options: list[str]) -> None:
     """The local runner has none; a jar is made without them."""
     check_runner(options)
+
+
+@pytest.mark.parametrize("runner", ["DirectRunner", "apache_beam.runners.portability.fn_api_runner.FnApiRunner"])
+def test_beams_own_local_runners_are_refused(runner: str) -> None:
+    """They would take the job, and nothing would come of it."""
+    with pytest.raises(ConfigError, match=f"^{runner} runs no stream: .*--runner"):
+        check_runner([f"--runner={runner}"])
 
 
 def test_a_job_server_that_is_not_there() -> None:

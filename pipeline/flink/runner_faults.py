@@ -7,22 +7,26 @@ from pipeline.flink.rest import FlinkError, FlinkRest, is_address
 from pipeline.options import ConfigError
 
 ANSWER_S = 5.0
+# Beam's own for one process: what the reader, which never ends, gives out would wait in them until it has.
+_UNFIT = ("DirectRunner", "SwitchingDirectRunner", "BundleBasedDirectRunner", "FnApiRunner")
 _LOOPBACK = ("127.0.0.1:", "localhost:", "[::1]:")
 
 
 def check_runner(beam_args: Sequence[str]) -> None:
-    """See whether the job server answers, the worker pool beside it, and the Flink that is named.
+    """See whether the runner is fit, and its job server answers, the worker pool beside it, the Flink that is named.
 
     A pool elsewhere is for its task managers to reach, not for us.
 
     Raises:
-        ConfigError: one sentence about who does not answer, and the option that says where it is.
+        ConfigError: one sentence about what is unfit or does not answer, and the option that names it.
 
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for option in ("--runner", "--job_endpoint", "--environment_type", "--environment_config", "--flink_master"):
         parser.add_argument(option)
     given, _ = parser.parse_known_args(beam_args)
+    if (given.runner or "").rsplit(".", 1)[-1] in _UNFIT:
+        raise ConfigError(f"{given.runner} runs no stream: without Beam's option --runner the job has its own")
     if given.runner != "PortableRunner" or given.job_endpoint is None:
         return
     if not _answers(given.job_endpoint):

@@ -33,7 +33,7 @@ def test_the_jobs_own_memory_is_flat(cluster: FlinkCluster) -> None:
     sizes = {
         name: [sample.rss_mb[name] for sample in warm] for name in warm[0].rss_mb if name.startswith("Python worker")
     }
-    assert len(sizes) == 2
+    assert len(sizes) == 4
     sizes["deciding"] = [mb for sample in warm if (mb := own_state_mb(sample)) is not None]
     sizes["reading"] = [mb for sample in warm if (mb := reader_mb(sample)) is not None]
     assert {name: values for name, values in sizes.items() if climbs(values)} == {}

@@ -41,7 +41,7 @@ def test_two_task_managers_decide_what_the_local_runner_decides(
     """Each request once; and Flink has a checkpoint to start again from."""
     with Stage(kafka, "two", partitions=4) as stage:
         with stage.job(*cluster.pipeline_options) as job:
-            assert len(cluster.pool.workers) == 2
+            assert len(cluster.pool.workers) == 4  # in each task manager one to read and one to decide
             assert _heard_at(cluster.pids()) == {LOOPBACK}
             replayed = replay(recording, stage.settings, stage.settings.audio_topic, 5.0)
             stage.wait_past(job, replayed.end_offsets)
