@@ -78,16 +78,15 @@ def report(found: Soak, control: Soak) -> str:
         warm=found.warm_up_min,
         places=found.catalogue_entries,
     )
-    own = [*_processes(found, own=True), ("checkpoint, deciding tasks", own_state_mb)]
     others = [*_processes(found, own=False), *_heaps(found), ("checkpoint, reading task", reader_mb)]
     return "\n".join(
         [
             head,
             "## The project's own\n",
             _OWN_TEXT,
-            _table(found, ", MB", own),
+            own_table(found),
             "## Decisions and checkpoints\n",
-            _service(found),
+            service(found),
             "## The runner's and the broker's\n",
             _RUNNER_TEXT,
             _table(found, ", MB", others),
@@ -96,6 +95,11 @@ def report(found: Soak, control: Soak) -> str:
             _CURE,
         ]
     )
+
+
+def own_table(found: Soak) -> str:
+    """Give what the project's own processes and state hold, at the start and at the end."""
+    return _table(found, ", MB", [*_processes(found, own=True), ("checkpoint, deciding tasks", own_state_mb)])
 
 
 def trend_of(found: Soak, value: Callable[[Sample], float | None], *, later: bool = False) -> Trend | None:
@@ -153,7 +157,8 @@ def _size(value: float) -> str:
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
-def _service(found: Soak) -> str:
+def service(found: Soak) -> str:
+    """Give latency and checkpoints at the start and at the end."""
     last = found.samples[-1]
     table = _table(
         found,

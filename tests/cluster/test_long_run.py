@@ -6,8 +6,8 @@ import pytest
 
 from bench.figures import say
 from bench.job import running_bench
-from bench.soak import CATALOGUE_ENTRIES, watched
-from bench.soak_report import own_state_mb, reader_mb
+from bench.soak import CATALOGUE_ENTRIES, CHECKPOINT_EVERY_MS, watched
+from bench.soak_report import own_state_mb, own_table, reader_mb, service
 from bench.soak_samples import climbs
 from pipeline.local.flink_cluster import FlinkCluster
 from pipeline.local.kafka import LocalKafka
@@ -20,10 +20,12 @@ EVERY_S = 5.0
 
 def test_the_jobs_own_memory_is_flat(cluster: FlinkCluster) -> None:
     """As the scatter of its samples has it; checkpoints complete, and hold one deferred rest and not all of them."""
+    cluster.job_options.append(f"--checkpointing_interval={CHECKPOINT_EVERY_MS}")
     with LocalKafka() as kafka:
         servers = kafka.bootstrap_servers
         with running_bench(servers, say, cluster, catalogue_entries=CATALOGUE_ENTRIES) as bench:
             found = watched(bench, kafka, cluster, MINUTES, rate=6.0, every_s=EVERY_S)
+    print(own_table(found), service(found), sep="\n")
     warm = found.warm
     assert {tuple(sample.workers) for sample in found.samples} == {tuple(warm[0].workers)}
     assert sum(sample.decisions for sample in warm) > 0
