@@ -20,7 +20,6 @@ from rich.table import Table
 from bench.figures import machine, paced, percentile, run, say, stop
 from bench.job import LAG_S, BenchError, running_bench, sustained
 from pipeline.errors import InputError
-from pipeline.evaluate.offline import decide, hear
 from pipeline.local.flink_cluster import FlinkCluster
 from pipeline.local.kafka import LocalKafka
 from pipeline.options import Settings
@@ -49,6 +48,7 @@ def main(
     speed: Annotated[float, typer.Option(min=0.1, help="Of the recording, times real time.")] = 10.0,
     rate: Annotated[float, typer.Option(min=1, help="Requests a second of the paced run.")] = 50.0,
     seconds: Annotated[float, typer.Option(min=15, help="Length of the paced run, s.")] = 60.0,
+    rounds: Annotated[int, typer.Option(min=1, help="Paced runs, one after the other.")] = 3,
     first: Annotated[float, typer.Option(min=10, help="First rate of the steps, requests a second.")] = 60.0,
     step: Annotated[float, typer.Option(min=5, help="From step to step, requests a second.")] = 20.0,
     step_seconds: Annotated[float, typer.Option(min=10, help="Length of a step, s.")] = 20.0,
@@ -74,11 +74,10 @@ def main(
             with running_bench(kafka, say, cluster) as bench:
                 bench.run(WARM_UP_RATE, WARM_UP_S, paced=True)
                 if Part.LATENCY in parts:
-                    figures["paced"] = {
-                        **paced(bench.run(rate, seconds, paced=True)),
-                        **_checkpoint(cluster),
-                        **_load(),
-                    }
+                    figures["paced"] = [
+                        {**paced(bench.run(rate, seconds, paced=True)), **_checkpoint(cluster), **_load()}
+                        for _ in range(rounds)
+                    ]
                 if Part.SUSTAINED in parts:
                     runs, best = sustained(bench, first, step, step_seconds, say)
                     figures["sustained"] = {"requests_per_s": best, "steps": [paced(run) for run in runs], **_load()}
@@ -87,8 +86,8 @@ def main(
     else:
         Console().print(_table(figures))
     played = figures.get("recording", {})
-    if differ := [*played.get("only_on_flink", ()), *played.get("only_in_one_process", ())]:
-        raise BenchError(f"{len(differ)} verdicts on Flink differ from those of one process: {', '.join(differ)}")
+    if differ := [*played.get("only_on_flink", ()), *played.get("only_locally", ())]:
+        raise BenchError(f"{len(differ)} verdicts on Flink differ from those of the local runner: {', '.join(differ)}")
 
 
 @contextmanager
@@ -100,11 +99,11 @@ def _servers(config: dict[str, str]) -> Iterator[tuple[str, FlinkCluster]]:
 
 
 def _played(recording: Recording, kafka: str, cluster: FlinkCluster, speed: float) -> dict[str, Any]:
-    """Run a recording through the cluster, and hold its verdicts against those of one process without a broker."""
+    """Run a recording through the local runner and through the cluster, and hold the verdicts against each other."""
     settings = Settings()
-    say("deciding in one process")
-    alone = {line.request_id for line in decide(hear(recording, settings))}
-    say(f"playing {len(recording.requests)} requests at {speed:g}x")
+    say(f"playing {len(recording.requests)} requests at {speed:g}x to the local runner")
+    local = {line.request_id for line in run_trial(recording, settings, kafka, speed=speed).decisions}
+    say(f"playing {len(recording.requests)} requests at {speed:g}x to Flink")
     trial = run_trial(recording, settings, kafka, speed=speed, beam_args=cluster.pipeline_options)
     found = {line.request_id for line in trial.decisions}
     cluster.cancel_all()
@@ -113,9 +112,9 @@ def _played(recording: Recording, kafka: str, cluster: FlinkCluster, speed: floa
         "requests": len(recording.requests),
         "speed": speed,
         "ignored": len(found),
-        "ignored_in_one_process": len(alone),
-        "only_on_flink": sorted(found - alone),
-        "only_in_one_process": sorted(alone - found),
+        "ignored_locally": len(local),
+        "only_on_flink": sorted(found - local),
+        "only_locally": sorted(local - found),
         "duplicates": len(trial.decisions) - len(found),
         "p50_ms": percentile(latencies, 50),
         "p99_ms": percentile(latencies, 99),
@@ -139,17 +138,16 @@ def _table(figures: dict[str, Any]) -> Table:
     table = Table("measured", "found", "beside it", title=f"hushword on Flink, {figures['machine']}")
     if "recording" in figures:
         found = figures["recording"]
-        differ = [*found["only_on_flink"], *found["only_in_one_process"]]
+        differ = [*found["only_on_flink"], *found["only_locally"]]
         table.add_row(
             f"a recording at {found['speed']:g}x",
-            f"{found['ignored']} of {found['requests']} requests ignored, {len(differ)} differ from one process",
+            f"{found['ignored']} of {found['requests']} requests ignored, {len(differ)} differ from the local runner",
             f"{found['duplicates']} told twice; differ: {', '.join(differ) or 'none'}",
         )
         table.add_row(
             "append to decision", f"p50 {found['p50_ms']} ms, p99 {found['p99_ms']} ms", f"load {found['load_average']}"
         )
-    if "paced" in figures:
-        found = figures["paced"]
+    for found in figures.get("paced", ()):
         table.add_row(
             f"append to decision, {found['requests_per_s']:g} requests/s",
             f"p50 {found['p50_ms']} ms, p99 {found['p99_ms']} ms",
