@@ -175,8 +175,8 @@ class Run:
         (found,) = self.stage.admin.describe_topics([topic])
         return int(next(p["leader_id"] for p in found["partitions"] if p["partition_index"] == partition))
 
-    def working_workers(self) -> list[int]:
-        """Give the Python workers that read and that decide; the others were started for when they have to."""
+    def busiest_workers(self) -> list[int]:
+        """Give the Python workers that read and that decide most; one was started for when it has to read."""
         workers = [psutil.Process(pid) for pid in self.flink.pool.workers]
         before_s = {worker: worker.cpu_times().user for worker in workers}
         time.sleep(2)
