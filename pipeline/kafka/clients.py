@@ -64,7 +64,7 @@ class _Connections(KafkaConnectionManager):
         for broker in self.cluster.brokers():
             connection = self._conns.get(broker.node_id)
             if connection is not None and connection.connected and not connection.paused:
-                asked_s = (sent_s for _, _, sent_s, *_ in connection.in_flight_requests)
+                asked_s = (sent_s for _, _, sent_s, *_ in list(connection.in_flight_requests))
                 waited_s[broker.node_id] = now_s - min(asked_s, default=now_s)
         node_id = min(waited_s, key=lambda node: (waited_s[node], random.random()), default=None)
         if node_id is None or waited_s[node_id] > _ANSWERS_WITHIN_S:
