@@ -47,7 +47,7 @@ class AssemblyLimits:
         timeout_us: a request without new audio for so long is over.
         max_clock_skew_us: largest distance of a capture time from the append time.
         max_open: most requests at once.
-        max_held: most chunks that wait for a partition that is behind.
+        max_held: most chunks that wait for a partition that is behind, or for what is missing before them.
         household_requests_per_minute: most requests that a household begins in a minute of the clock.
         max_routes: most pairs of wake word and locale, times shards.
         shards: per wake word and locale, by household.
@@ -264,7 +264,7 @@ class Assembler:
 
     @property
     def held(self) -> int:
-        """Number of chunks that wait for the low mark."""
+        """Number of chunks that wait for the low mark, or for what is missing before them."""
         return len(self._held)
 
     # ---- within --------------------------------------------------------------------------------------------------

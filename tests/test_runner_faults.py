@@ -46,7 +46,9 @@ def test_others_are_not_asked(options: list[str]) -> None:
     check_runner(options)
 
 
-@pytest.mark.parametrize("runner", ["DirectRunner", "apache_beam.runners.portability.fn_api_runner.FnApiRunner"])
+@pytest.mark.parametrize(
+    "runner", ["DirectRunner", "direct", "apache_beam.runners.portability.fn_api_runner.FnApiRunner"]
+)
 def test_beams_own_local_runners_are_refused(runner: str) -> None:
     """They would take the job, and nothing would come of it."""
     with pytest.raises(ConfigError, match=f"^{runner} runs no stream: .*--runner"):

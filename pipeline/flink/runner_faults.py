@@ -8,7 +8,7 @@ from pipeline.options import ConfigError
 
 ANSWER_S = 5.0
 # Beam's own for one process: what the reader, which never ends, gives out would wait in them until it has.
-_UNFIT = ("DirectRunner", "SwitchingDirectRunner", "BundleBasedDirectRunner", "FnApiRunner")
+_UNFIT = ("direct", "switchingdirect", "bundlebaseddirect", "fnapi")  # Beam takes names in any case
 _LOOPBACK = ("127.0.0.1:", "localhost:", "[::1]:")
 
 
@@ -25,7 +25,7 @@ def check_runner(beam_args: Sequence[str]) -> None:
     for option in ("--runner", "--job_endpoint", "--environment_type", "--environment_config", "--flink_master"):
         parser.add_argument(option)
     given, _ = parser.parse_known_args(beam_args)
-    if (given.runner or "").rsplit(".", 1)[-1] in _UNFIT:
+    if (given.runner or "").lower().rsplit(".", 1)[-1].removesuffix("runner") in _UNFIT:
         raise ConfigError(f"{given.runner} runs no stream: without Beam's option --runner the job has its own")
     if given.runner != "PortableRunner" or given.job_endpoint is None:
         return
