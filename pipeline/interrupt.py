@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish to stop, so that work ends where it can go on later."""
+"""Ctrl-C and SIGTERM where they do no harm: as a wish to stop, or held back until a piece of work is done."""
 
 import signal
 import threading
@@ -36,3 +36,27 @@ def stoppable() -> Iterator[Stop]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Let signals wait until the block is done, where a handler that raises would leave somebody's locks taken.
+
+    By handlers and not by a mask: a mask is one thread's, and whichever thread gets a signal, Python calls its handler
+    in the main one. In other threads there is nothing to hold back.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    found = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    before = {number: handler for number, handler in found.items() if callable(handler)}
+    try:
+        for number in before:
+            signal.signal(number, lambda number, _frame: came.append(number))
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for one in came:
+            signal.raise_signal(one)

@@ -503,6 +503,33 @@ def test_an_interrupted_run_leaves_nothing(number: int, workers: str, tmp_path: 
         time.sleep(0.05)
 
 
+@pytest.mark.parametrize("moment", ["submit", "wait"])
+def test_a_signal_while_the_pool_is_at_work_waits_until_it_is_not(
+    moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A handler that raises there leaves the pool's locks taken, and the run never ended."""
+    left = []
+
+    def interrupted(whole: Any) -> Any:
+        def call(*args: Any, **others: Any) -> Any:
+            if not left:
+                signal.raise_signal(signal.SIGTERM)
+            done = whole(*args, **others)
+            left.append(moment)
+            return done
+
+        return call
+
+    if moment == "wait":
+        monkeypatch.setattr(write, "wait", interrupted(write.wait))
+    else:
+        monkeypatch.setattr(write.ProcessPoolExecutor, "submit", interrupted(write.ProcessPoolExecutor.submit))
+    with pytest.raises(SystemExit):
+        write.write_recording(plan(SMALL), tmp_path / "r", workers=2)
+    assert left
+    assert list(tmp_path.iterdir()) == []
+
+
 def _group_lives(group: int) -> bool:
     try:
         os.killpg(group, 0)

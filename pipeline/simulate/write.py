@@ -14,6 +14,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from pathlib import Path
 from typing import Any
 
+from pipeline.interrupt import held_back
 from pipeline.recordings.recording import check_folder
 from pipeline.simulate.clips import SAMPLE_RATE_HZ
 from pipeline.simulate.scene import Heard, Scene
@@ -23,6 +24,7 @@ Progress = Callable[[int, int], None]  # requests done, requests in all
 
 _BYTES_A_SAMPLE = 1.45  # FLAC of a noisy room, measured
 _AHEAD = 32  # requests handed to each worker at a time
+_TURN_S = 0.2  # so long a signal may have to wait for its turn
 
 
 def recording_bytes(scene: Scene) -> int:
@@ -64,7 +66,7 @@ def write_recording(
                 folder.rmdir()
             growing.rename(folder)
         finally:
-            with _held_back(signal.SIGINT, signal.SIGTERM):
+            with held_back():
                 shutil.rmtree(growing, ignore_errors=True)
 
 
@@ -129,25 +131,22 @@ def _write_audio(scene: Scene, folder: Path, workers: int, progress: Progress) -
         return
     # Spawned, not forked: threads of this process (a progress bar, a broker's client) do not survive a fork.
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"))
+    done, waiting = 0, iter(scene.heard)
+    running: set[Future[None]] = set()
     try:
-        done, waiting = 0, iter(scene.heard)
-        running: set[Future[None]] = set()
-        # The first task for each worker starts it, and it inherits what is held back here: Ctrl-C, which a terminal
-        # sends to all, is for the parent.
-        with _held_back(signal.SIGINT):
-            for heard in itertools.islice(waiting, workers):
-                running.add(pool.submit(_write_request, heard, scene.settings, folder))
-        while running:
-            # Handed out bit by bit, so that an interrupt finds little to wait for.
-            for heard in itertools.islice(waiting, _AHEAD * workers - len(running)):
-                running.add(pool.submit(_write_request, heard, scene.settings, folder))
-            finished, running = wait(running, return_when=FIRST_COMPLETED)
-            for future in finished:
-                future.result()
-            done += len(finished)
-            progress(done, total)
+        while done < total:
+            # A handler that raised while the pool holds its locks would leave them taken, and nothing could end it.
+            with held_back(), _deaf_children():
+                # Handed out bit by bit, so that an interrupt finds little to wait for; the first start the workers.
+                for heard in itertools.islice(waiting, _AHEAD * workers - len(running)):
+                    running.add(pool.submit(_write_request, heard, scene.settings, folder))
+                finished, running = wait(running, _TURN_S, FIRST_COMPLETED)
+                for future in finished:
+                    future.result()
+                done += len(finished)
+                progress(done, total)
     finally:
-        with _held_back(signal.SIGINT, signal.SIGTERM):
+        with held_back():
             pool.shutdown(wait=True, cancel_futures=True)
 
 
@@ -161,9 +160,9 @@ def _write_request(heard: Heard, settings: Settings, folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _held_back(*numbers: signal.Signals) -> Iterator[None]:
-    """Let signals wait until the block is done."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+def _deaf_children() -> Iterator[None]:
+    """Let processes that start here never hear of Ctrl-C: a terminal sends it to all, and it is for the parent."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         yield
     finally:
