@@ -2,7 +2,7 @@
 
 A *low mark* is a capture time before which nothing more is expected. Each partition has one; their lowest releases
 what is held. So a recording gives the same growths in the same order, whatever the speed and whichever partition was
-read first.
+read first. Only what a missing chunk holds up within its own request comes after its time.
 """
 
 import heapq
