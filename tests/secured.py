@@ -75,11 +75,13 @@ class Certificates:
         authority.cert_pem.write_to_path(folder / "ca.pem")
         return cls(folder, authority)
 
-    def issue(self, name: str, *identities: str, expired: bool = False, password: bytes | None = None) -> Path:
-        """Write a certificate and its key, in PKCS#8 as Java wants it, to one file."""
+    def issue(
+        self, name: str, *identities: str, user: str | None = None, expired: bool = False, password: bytes | None = None
+    ) -> Path:
+        """Write a certificate and its key, in PKCS#8 as Java wants it, to one file, with the user that it is for."""
         past = datetime.now(UTC) - timedelta(days=1)
         before = {"not_before": past - timedelta(days=1), "not_after": past} if expired else {}
-        made = self.authority.issue_cert(*identities, **before)
+        made = self.authority.issue_cert(*identities, common_name=user, **before)
         key = serialization.load_pem_private_key(made.private_key_pem.bytes(), None).private_bytes(
             serialization.Encoding.PEM,
             serialization.PrivateFormat.PKCS8,
@@ -113,6 +115,16 @@ class SecuredKafka(LocalKafka):
         }
         return load_settings(None, {**own.model_dump(), **reached})
 
+    def settings_of_certificate(self, user: str, own: Settings) -> Settings:
+        """Give the settings `own` for a user who comes with a certificate."""
+        reached = {
+            "bootstrap_servers": self.listener("MTLS"),
+            "security_protocol": "SSL",
+            "ssl_cafile": self._certificates.folder / "ca.pem",
+            "ssl_certfile": self._certificates.issue(user, user, user=user),
+        }
+        return load_settings(None, {**own.model_dump(), **reached})
+
     def _server_properties(self) -> dict[str, str]:
         own = super()._server_properties()
         listeners = "".join(f",{name}://{self.listener(name)}" for name in LISTENERS)
@@ -138,13 +150,13 @@ class SecuredKafka(LocalKafka):
             "listener.security.protocol.map": own["listener.security.protocol.map"] + protocols,
             "inter.broker.listener.name": "PLAINTEXT",
             "listener.name.mtls.ssl.client.auth": "required",
-            "listener.name.mtls.ssl.principal.mapping.rules": "RULE:^.*$/root/",
+            "listener.name.mtls.ssl.principal.mapping.rules": "RULE:^CN=([^,]+),.*$/$1/",
             "listener.name.sasl.sasl.enabled.mechanisms": "SCRAM-SHA-512",
             "listener.name.sasl.scram-sha-512.sasl.jaas.config": (
                 "org.apache.kafka.common.security.scram.ScramLoginModule required;"
             ),
             "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-            "super.users": "User:ANONYMOUS;User:root",
+            "super.users": "User:ANONYMOUS",
         }
 
     @contextmanager

@@ -18,7 +18,7 @@ from pipeline.erase import keeping
 from pipeline.job import build
 from pipeline.kafka.clients import client_arguments
 from pipeline.kafka.sender import Sender
-from pipeline.kafka.topics import create_topics, topic_names
+from pipeline.kafka.topics import Role, create_topics, topic_names
 from pipeline.options import Settings, load_settings
 from pipeline.source import FromCommitted
 from pipeline.trial import RunError, running_job, trial_settings
@@ -97,7 +97,7 @@ def refused(
 def test_the_right_way_is_open(
     reach: Reach, way: str, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    ours = reach.certificates.issue("ours", "hushword")
+    ours = reach.certificates.issue("ours", "hushword", user="hushword")
     flags = {
         "TLS": reach.tls("TLS"),
         "MTLS": [*reach.tls("MTLS"), "--ssl-certfile", str(ours)],
@@ -113,7 +113,7 @@ def test_a_key_with_a_password_and_a_password_from_the_environment(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    ours = reach.certificates.issue("ours-locked", "hushword", password=PASSWORD.encode())
+    ours = reach.certificates.issue("ours-locked", "hushword", user="hushword", password=PASSWORD.encode())
     flags = [*reach.tls("MTLS"), "--ssl-certfile", str(ours)]
     refused(capsys, caplog, flags, "its key takes another password (setting ssl_key_password_file)")
     assert (
@@ -141,6 +141,7 @@ def test_a_key_with_a_password_and_a_password_from_the_environment(
         ("SASL for nothing", "has a listener without SASL (security_protocol is SASL_SSL)"),
         ("no certificate", "it asks for a certificate of ours (ssl_certfile)"),
         ("their certificate", "it does not accept our certificate"),
+        ("our old certificate", "it does not accept our certificate"),
         ("cafile", "cannot be used: No such file or directory"),
         ("not PEM", "cannot be used: it is not PEM"),
     ],
@@ -170,6 +171,10 @@ def test_each_wrong_way_ends_with_a_sentence(
         "SASL for nothing": [*reach.user(), "--bootstrap-servers", reach.broker.listener("TLS")],
         "no certificate": reach.tls("MTLS"),
         "their certificate": [*reach.tls("MTLS"), "--ssl-certfile", str(other.issue("theirs", "hushword"))],
+        "our old certificate": [
+            *reach.tls("MTLS"),
+            *("--ssl-certfile", str(reach.certificates.issue("old", "hushword", user="hushword", expired=True))),
+        ],
         "cafile": reach.tls("TLS", tmp_path / "none.pem"),
         "not PEM": reach.tls("TLS", reach.password),
     }[wrong]
@@ -227,27 +232,33 @@ def test_a_reader_that_starts_without_its_right_says_so(reach: Reach) -> None:
         FromCommitted().initial_restriction(settings.model_dump_json())
 
 
-@pytest.mark.parametrize("lost", [("audio", "READ"), pytest.param(("decisions", "WRITE"), marks=pytest.mark.slow)])
-def test_the_job_runs_with_its_rights_and_ends_when_it_loses_one(reach: Reach, lost: tuple[str, str]) -> None:
-    """With TLS, a password and the rights of docs/security.md, no more; what is lost is said, and nothing hangs."""
-    role, operation = lost
+@pytest.mark.parametrize(
+    ("way", "role", "operation"), [("password", "audio", "READ"), ("certificate", "decisions", "WRITE")]
+)
+def test_the_job_runs_with_its_rights_and_ends_when_it_loses_one(
+    reach: Reach, way: str, role: Role, operation: str
+) -> None:
+    """With TLS and the rights of docs/security.md, no more; what is lost is said, and nothing hangs."""
     own = trial_settings(Settings(), reach.broker.bootstrap_servers)
     user = f"job-{role}"
     create_topics(own, 1)
     reach.broker.add_user(user, rights(own, JOB))
-    settings = reach.broker.settings_of(user, own, reach.password)
+    if way == "password":
+        settings = reach.broker.settings_of(user, own, reach.password)
+    else:
+        settings = reach.broker.settings_of_certificate(user, own)
     start_us = round(time.time() * 1e6) - 2_000_000
     with running_job(settings) as job:
         with Sender(own, own.audio_topic) as sender:
             hear(sender, start_us, "before")
             until(job, lambda: len(read_topic(own)) == 3)
-            reach.broker.take_right(user, ("TOPIC", topic_names(own)[role], operation))  # type: ignore[index, arg-type]
+            reach.broker.take_right(user, ("TOPIC", topic_names(own)[role], operation))
             hear(sender, start_us + 60_000_000, "after")
         with pytest.raises(RunError) as ended:
             until(job, lambda: False)
     said = str(ended.value).splitlines()[-1]
     assert said.startswith("hushword: the job ended: TopicAuthorizationFailedError"), said
-    assert topic_names(own)[role] in said  # type: ignore[index]
+    assert topic_names(own)[role] in said
     assert PASSWORD not in str(ended.value)
 
 
