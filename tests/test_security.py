@@ -233,14 +233,19 @@ def test_a_reader_that_starts_without_its_right_says_so(reach: Reach) -> None:
 
 
 @pytest.mark.parametrize(
-    ("way", "role", "operation"), [("password", "audio", "READ"), ("certificate", "decisions", "WRITE")]
+    ("way", "role", "operation"),
+    [
+        ("password", "audio", "READ"),
+        ("certificate", "decisions", "WRITE"),
+        pytest.param("password", "decisions", "WRITE", marks=pytest.mark.slow),
+    ],
 )
 def test_the_job_runs_with_its_rights_and_ends_when_it_loses_one(
     reach: Reach, way: str, role: Role, operation: str
 ) -> None:
     """With TLS and the rights of docs/security.md, no more; what is lost is said, and nothing hangs."""
     own = trial_settings(Settings(), reach.broker.bootstrap_servers)
-    user = f"job-{role}"
+    user = f"job-{way}-{role}"
     create_topics(own, 1)
     reach.broker.add_user(user, rights(own, JOB))
     if way == "password":
